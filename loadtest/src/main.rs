@@ -1,0 +1,3 @@
+//! Load generator for MQTT brokers.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the host looks like and which cores the broker should use.
