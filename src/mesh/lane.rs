@@ -1,0 +1,177 @@
+//! One direction of one kind of block traffic between two cores, and the pool its blocks come from.
+//!
+//! Invariants worth naming: a lane has at most `ring_blocks` blocks in its ring plus one open at the
+//! sender and one being read at the receiver, so the reverse ring (two longer) always has room;
+//! entries never span blocks, one that is larger than a block gets a block of its own size.
+
+use super::block::Block;
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Blocks of one kind of one core. Lives on that core.
+pub struct Pool {
+    free: Vec<Block>,
+    block_bytes: usize,
+    allocated: usize,
+    limit: usize,
+}
+
+impl Pool {
+    /// A pool of at most `limit` blocks (at least two) of `block_bytes` each.
+    pub fn new(block_bytes: usize, limit: usize) -> Pool {
+        Pool { free: Vec::new(), block_bytes, allocated: 0, limit: limit.max(2) }
+    }
+
+    /// Whether [`Pool::take`] would answer.
+    pub fn has_block(&self) -> bool {
+        !self.free.is_empty() || self.allocated < self.limit
+    }
+
+    fn take(&mut self, at_least: usize) -> Block {
+        if at_least > self.block_bytes {
+            // Counted like any other so that large entries are bounded too.
+            self.allocated += 1;
+            return Block::with_capacity(at_least);
+        }
+        self.free.pop().unwrap_or_else(|| {
+            self.allocated += 1;
+            Block::with_capacity(self.block_bytes)
+        })
+    }
+
+    fn give(&mut self, mut block: Block) {
+        block.clear();
+        // A block that grew, or was made for one large entry, is not worth keeping.
+        if block.bytes.capacity() == self.block_bytes {
+            self.free.push(block);
+        } else {
+            self.allocated -= 1;
+        }
+    }
+
+    /// Blocks that exist: free, open, in rings and being read.
+    pub fn allocated(&self) -> usize {
+        self.allocated
+    }
+}
+
+/// Writing end of a lane. Lives on the sending core.
+pub struct Sender {
+    ring: Producer<Block>,
+    spent: Consumer<Block>,
+    open: Option<Block>,
+    starved: Arc<AtomicBool>,
+    attached_in_flight: usize,
+    attached_limit: usize,
+}
+
+/// Reading end of a lane. Lives on the receiving core.
+pub struct Receiver {
+    ring: Consumer<Block>,
+    spent: Producer<Block>,
+    starved: Arc<AtomicBool>,
+}
+
+/// Makes a lane of `ring_blocks` blocks that carries at most about `attached_limit` bytes of
+/// shared payloads at a time.
+pub fn lane(ring_blocks: usize, attached_limit: usize) -> (Sender, Receiver) {
+    let (to_receiver, from_sender) = RingBuffer::new(ring_blocks);
+    let (to_sender, from_receiver) = RingBuffer::new(ring_blocks + 2);
+    let starved = Arc::new(AtomicBool::new(false));
+    let sender = Sender {
+        ring: to_receiver,
+        spent: from_receiver,
+        open: None,
+        starved: Arc::clone(&starved),
+        attached_in_flight: 0,
+        attached_limit,
+    };
+    (sender, Receiver { ring: from_sender, spent: to_sender, starved })
+}
+
+impl Sender {
+    /// Whether entries of `len` bytes in all can be appended now.
+    #[inline]
+    pub fn has_room(&mut self, pool: &mut Pool, len: usize) -> bool {
+        if self.attached_in_flight > self.attached_limit {
+            return false;
+        }
+        if self.open.as_ref().is_some_and(|open| open.room() >= len) {
+            return true;
+        }
+        self.collect(pool);
+        pool.has_block() && (self.open.is_none() || !self.ring.is_full())
+    }
+
+    /// After a refusal: asks the receiver to ring this core's bell when it gives a block back, and
+    /// takes what was given back before it could see that.
+    pub fn await_room(&mut self, pool: &mut Pool) {
+        self.starved.store(true, Ordering::SeqCst);
+        self.collect(pool);
+    }
+
+    /// The block to append `len` bytes of entries to. [`Sender::has_room`] was asked before.
+    #[inline]
+    pub fn append(&mut self, pool: &mut Pool, len: usize) -> &mut Block {
+        if self.open.as_ref().is_none_or(|open| open.room() < len) {
+            self.push(pool);
+            debug_assert!(self.open.is_none(), "room was checked before");
+            self.open = Some(pool.take(len));
+        }
+        self.open.as_mut().expect("a block was opened above")
+    }
+
+    /// Sends the open block if the ring has room; true when something was sent.
+    pub fn push(&mut self, pool: &mut Pool) -> bool {
+        let Some(block) = self.open.take_if(|open| !open.bytes.is_empty()) else {
+            return false;
+        };
+        self.attached_in_flight += block.attached_bytes;
+        match self.ring.push(block) {
+            Ok(()) => true,
+            Err(rtrb::PushError::Full(block)) => {
+                self.attached_in_flight -= block.attached_bytes;
+                self.open = Some(block);
+                self.starved.store(true, Ordering::SeqCst);
+                self.collect(pool);
+                false
+            }
+        }
+    }
+
+    /// Whether a block waits for [`Sender::push`].
+    pub fn has_unsent(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.bytes.is_empty())
+    }
+
+    fn collect(&mut self, pool: &mut Pool) {
+        while let Ok(block) = self.spent.pop() {
+            self.attached_in_flight -= block.attached_bytes;
+            pool.give(block);
+        }
+    }
+}
+
+impl Receiver {
+    /// The next block, if there is one.
+    pub fn pop(&mut self) -> Option<Block> {
+        self.ring.pop().ok()
+    }
+
+    /// Whether a block waits.
+    pub fn has_block(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// Gives a read block back to its sender; true when the sender waits for room and must be rung.
+    pub fn give_back(&mut self, mut block: Block) -> bool {
+        // Payloads are released here, on the core that used them last; their size goes back as
+        // the sender's credit.
+        block.attachments.clear();
+        block.bytes.clear();
+        let returned = self.spent.push(block);
+        debug_assert!(returned.is_ok(), "the reverse ring is longer than all blocks of a lane");
+        self.starved.load(Ordering::SeqCst) && self.starved.swap(false, Ordering::SeqCst)
+    }
+}
