@@ -73,7 +73,8 @@ def mosquitto(path):
     def command(host, port):
         config = tempfile.NamedTemporaryFile("w", suffix=".conf", delete=False)
         config.write(f"listener {port} {host}\nallow_anonymous true\npersistence false\n"
-                     "max_packet_size 1048576\nmax_queued_messages 10000\n")
+                     "max_packet_size 1048576\nmax_queued_messages 10000\n"
+                     "max_inflight_messages 1000\n")
         config.close()
         return [path, "-c", config.name]
 

@@ -96,10 +96,18 @@ def taken_over(context):
     old.subscribe(context.topic(), 1)
     new = lasting(context, "same")
     assert new.session_present
-    old.expect_end(0x8E)
+    old.expect_end()
     new.publish(context.topic(), "to the new one", 1)
     new.expect(["to the new one"])
     assert not old.messages
+
+
+@case("take-over tells the old connection", SOCKET)
+def told(context):
+    old = Wire(context, "same")
+    new = Wire(context, "same")
+    old.expect_end((0x8E,))
+    assert not new.barrier()
 
 
 @case("unacknowledged QoS 1 is resent with DUP", SOCKET)

@@ -158,11 +158,10 @@ class Peer:
         self.wait(lambda: len(self.payloads(topic)) >= len(payloads), payloads, seconds)
         assert self.payloads(topic) == payloads, f"{self.payloads(topic)} instead of {payloads}"
 
-    def expect_end(self, reason=None, seconds=suite.ANSWER_S):
-        """Waits until the broker has ended the connection; v5: with that reason."""
-        self.wait(lambda: self.ended is not None, "the end of the connection", seconds)
-        if self.is_v5 and reason is not None:
-            assert self.ended.value == reason, f"ended with {self.ended}"
+    def expect_end(self):
+        """Waits until the broker has ended the connection. paho reads the reason of a DISCONNECT
+        only if properties follow it, so cases about the reason speak in bytes."""
+        self.wait(lambda: self.ended is not None, "the end of the connection")
 
     def drop(self):
         """Ends the connection as a failing network does."""
