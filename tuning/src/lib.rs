@@ -1,1 +1,3 @@
 //! What the host looks like and which cores the broker should use.
+
+pub mod placement;
