@@ -7,16 +7,28 @@
 //! * no file is read here; the text is an argument.
 
 pub mod choice;
+mod cpus;
+mod explain;
 pub mod fault;
 pub mod key;
+mod name;
 mod nearest;
+mod parse;
 mod read;
+mod reference;
+mod relation;
 pub mod setting;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+pub use cpus::Cpus;
+pub use explain::explain;
 pub use fault::Fault;
-pub use setting::{Cpus, ListenerName, TopicPrefix};
+pub use name::{ListenerName, TopicPrefix};
+pub use parse::{listener, parse};
+pub use reference::reference;
 pub use table::{
     DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
     TopicsConfig,

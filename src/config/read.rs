@@ -4,6 +4,7 @@ use super::fault::Fault;
 use super::key::{Key, Section, Shape};
 use super::nearest::nearest;
 use super::setting::Setting;
+use super::table::all_keys;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
@@ -55,12 +56,25 @@ impl Scan {
         self.faults.push(fault);
     }
 
-    /// Whether nothing was found wrong.
-    pub fn is_clean(&self) -> bool {
-        self.faults.is_empty()
+    /// Whether something was found wrong with what stands at `path` itself.
+    pub fn is_wrong(&self, path: &str) -> bool {
+        self.faults.iter().any(|fault| fault.key == path)
     }
 
-    /// All faults in the order of their lines, one for each line and key.
+    /// Whether something was found wrong at `path` or inside it.
+    pub fn is_faulty(&self, path: &str) -> bool {
+        self.faults.iter().any(|fault| {
+            let rest = fault.key.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
+    /// Forgets the faults on `lines`.
+    pub fn forgive(&mut self, lines: &[usize]) {
+        self.faults.retain(|fault| !fault.line.is_some_and(|line| lines.contains(&line)));
+    }
+
+    /// All faults in the order of their lines.
     pub fn into_faults(mut self) -> Vec<Fault> {
         self.faults.sort_by_key(|fault| fault.line.unwrap_or(usize::MAX));
         self.faults
@@ -93,9 +107,11 @@ impl Scan {
     ) {
         let known: Vec<&str> = known.collect();
         let dot = if path.is_empty() { "" } else { "." };
-        let remedy = match nearest(name.get_ref(), &known) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("known here: {}", known.join(", ")),
+        let elsewhere = all_keys().into_iter().find(|key| key.name == name.get_ref());
+        let remedy = match (elsewhere, nearest(name.get_ref(), &known)) {
+            (Some(key), _) => format!("did you mean {}?", key.path()),
+            (None, Some(near)) => format!("did you mean {path}{dot}{near}?"),
+            (None, None) => format!("known here: {}", known.join(", ")),
         };
         let line = Some(self.line_at(name.span().start));
         let key = format!("{path}{dot}{}", name.get_ref());
@@ -131,7 +147,11 @@ impl Scan {
             let entry = Given { value: item.get_ref(), span: item.span(), path };
             match item.get_ref().as_table() {
                 Some(table) => read.push(self.entry(table, &entry)),
-                None => self.wrong_entry::<S>(&entry),
+                // The default keeps the place, so that positions stay those of the text.
+                None => {
+                    self.wrong_entry::<S>(&entry);
+                    read.push(S::standard());
+                }
             }
         }
         read

@@ -21,7 +21,7 @@ pub trait Setting: Sized {
 pub type Wrong = (String, String);
 
 /// The fault of a value with the wrong TOML type.
-fn wrong_type(value: &DeValue<'_>, wanted: &str, example: &str) -> Wrong {
+pub(super) fn wrong_type(value: &DeValue<'_>, wanted: &str, example: &str) -> Wrong {
     let article = if value.type_str().starts_with(['a', 'i']) { "an" } else { "a" };
     (format!("{article} {} where {wanted} belongs", value.type_str()), format!("write {example}"))
 }
@@ -62,7 +62,7 @@ fn nearest_power(number: u64) -> u64 {
 }
 
 /// Passes a value on or files its fault.
-fn filed<T>(read: Result<T, Wrong>, given: &Given<'_>, scan: &mut Scan) -> Option<T> {
+pub(super) fn filed<T>(read: Result<T, Wrong>, given: &Given<'_>, scan: &mut Scan) -> Option<T> {
     read.map_err(|(reason, remedy)| scan.fault(given, reason, remedy)).ok()
 }
 
@@ -135,7 +135,7 @@ macro_rules! words {
 words!(Sleep, LogLevel, Overflow, LateOverflow, Route);
 
 /// Reads a string through `check`.
-fn text<T>(
+pub(super) fn text<T>(
     value: &DeValue<'_>,
     example: &str,
     check: impl Fn(&str) -> Result<T, Wrong>,
@@ -170,185 +170,6 @@ pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
         };
         (reason, "write \"127.0.0.1:1883\", \"0.0.0.0:1883\" or \"[::1]:1883\"".into())
     })
-}
-
-/// Name of a listener in logs and counters: 1 to 32 lower-case letters, digits, `-` and `_`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListenerName(String);
-
-impl ListenerName {
-    /// Checks `text`. Errors say what is wrong and what to write.
-    pub fn new(text: &str) -> Result<ListenerName, Wrong> {
-        let allowed =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-        if text.is_empty() || text.len() > 32 || !text.chars().all(allowed) {
-            let reason = format!("\"{text}\" is not a listener name");
-            return Err((reason, "use 1 to 32 of a-z, 0-9, - and _".into()));
-        }
-        Ok(ListenerName(text.into()))
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for ListenerName {
-    fn default() -> ListenerName {
-        ListenerName("tcp".into())
-    }
-}
-
-impl Setting for ListenerName {
-    fn kind() -> String {
-        "string".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a name such as \"tcp\"", ListenerName::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("\"{}\"", self.0)
-    }
-}
-
-/// Whole literal levels at the begin of topics: `a/b` means `a/b` and everything under it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
-pub struct TopicPrefix(String);
-
-impl TopicPrefix {
-    /// Checks `text`. Errors say what is wrong and what to write.
-    pub fn new(text: &str) -> Result<TopicPrefix, Wrong> {
-        let wrong = |reason: String, remedy: &str| Err((reason, remedy.to_string()));
-        match text {
-            "" => wrong("the prefix is empty".into(), "name at least one level, such as \"a\""),
-            _ if text.contains(['+', '#']) => {
-                let reason = format!("\"{text}\" holds a wildcard");
-                wrong(reason, "write the literal levels only; everything under them is meant")
-            }
-            _ if text.ends_with('/') => {
-                wrong(format!("\"{text}\" ends in an empty level"), "leave out the last /")
-            }
-            _ if text.contains('\0') || text.len() > 65_535 => {
-                wrong("no topic can begin like this".into(), "use at most 65535 bytes without NUL")
-            }
-            _ => Ok(TopicPrefix(text.into())),
-        }
-    }
-
-    /// The prefix as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The levels of the prefix.
-    pub fn levels(&self) -> std::str::Split<'_, char> {
-        self.0.split('/')
-    }
-}
-
-impl Setting for TopicPrefix {
-    fn kind() -> String {
-        "topic prefix".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a prefix such as \"a/b\"", TopicPrefix::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("{:?}", self.0)
-    }
-}
-
-/// Which CPUs carry shards.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Cpus {
-    /// Every CPU that the process may use.
-    Auto,
-    /// These CPUs, in this order, each once.
-    List(Vec<usize>),
-}
-
-/// Largest CPU number that Linux can be built for.
-const LARGEST_CPU: usize = 8191;
-
-impl FromStr for Cpus {
-    type Err = Wrong;
-
-    /// Parses `auto` or a list such as `0,2-5`.
-    fn from_str(text: &str) -> Result<Cpus, Wrong> {
-        if text == "auto" {
-            return Ok(Cpus::Auto);
-        }
-        let mut cpus = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let parse =
-                |text: &str| text.trim().parse().ok().filter(|cpu: &usize| *cpu <= LARGEST_CPU);
-            match (parse(first), parse(last)) {
-                (Some(first), Some(last)) if first <= last => cpus.extend(first..=last),
-                _ => {
-                    let reason = format!("\"{part}\" is neither a CPU nor a range of CPUs");
-                    return Err((reason, "write \"auto\" or a list such as \"0,2-5\"".into()));
-                }
-            }
-        }
-        Cpus::list(cpus)
-    }
-}
-
-impl Cpus {
-    /// Checks a list: not empty, no CPU twice.
-    fn list(cpus: Vec<usize>) -> Result<Cpus, Wrong> {
-        if cpus.is_empty() {
-            return Err(("no CPU is named".into(), "name one at least, or write \"auto\"".into()));
-        }
-        let twice = cpus.iter().enumerate().find(|(at, cpu)| cpus[..*at].contains(cpu));
-        match twice {
-            Some((_, cpu)) => Err((
-                format!("CPU {cpu} is named twice"),
-                "name it once; runtime.shards may be larger than the list".into(),
-            )),
-            None => Ok(Cpus::List(cpus)),
-        }
-    }
-
-    fn parse(value: &DeValue<'_>) -> Result<Cpus, Wrong> {
-        let example = "\"auto\", \"0,2-5\" or [0, 2, 3]";
-        if let Some(text) = value.as_str() {
-            return text.parse();
-        }
-        let items = value.as_array().ok_or_else(|| wrong_type(value, "a list of CPUs", example))?;
-        let number = |value: &DeValue<'_>| {
-            let cpu = value
-                .as_integer()
-                .and_then(|digits| usize::from_str_radix(digits.as_str(), digits.radix()).ok());
-            cpu.filter(|cpu| *cpu <= LARGEST_CPU)
-        };
-        let cpus: Option<Vec<usize>> = items.iter().map(|item| number(item.get_ref())).collect();
-        let wrong = || ("the array holds what is no CPU number".into(), format!("write {example}"));
-        Cpus::list(cpus.ok_or_else(wrong)?)
-    }
-}
-
-impl Setting for Cpus {
-    fn kind() -> String {
-        "`\"auto\"`, list text or array of integers".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(Cpus::parse(given.value), given, scan)
-    }
-
-    fn show(&self) -> String {
-        match self {
-            Cpus::Auto => "\"auto\"".into(),
-            Cpus::List(cpus) => format!("{cpus:?}"),
-        }
-    }
 }
 
 impl<R: Section> Setting for Vec<R> {

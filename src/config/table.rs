@@ -5,15 +5,20 @@
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
 use super::choice::{LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::cpus::Cpus;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
+use super::name::{ListenerName, TopicPrefix};
 use super::read::Scan;
-use super::setting::{Cpus, ListenerName, Setting, TopicPrefix};
+use super::setting::Setting;
 use std::net::{Ipv4Addr, SocketAddr};
 use toml::de::DeTable;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+
+/// Largest number of seconds MQTT can express.
+const FOREVER: u64 = u32::MAX as u64;
 
 /// Largest packet MQTT can express: four bytes of remaining length and the fixed header.
 const LARGEST_PACKET: u64 = 268_435_455 + 5;
@@ -141,9 +146,9 @@ section! {
     /// What a session may hold, and what happens when it holds too much.
     "session", Table => pub struct SessionConfig {
         /// Longest session expiry that a client can ask for; 4294967295 means no limit.
-        max_expiry_s: u32 = u32::MAX, FREE, "s", Live;
+        max_expiry_s: u32 = u32::MAX, within(0, FOREVER), "s", Live;
         /// How long a persistent session of an MQTT 3.x client outlives its connection.
-        v3_expiry_s: u32 = 86_400, FREE, "s", Live;
+        v3_expiry_s: u32 = 86_400, within(0, FOREVER), "s", Live;
         /// QoS 1 and 2 messages that a client may send before the first is acknowledged.
         receive_maximum: u16 = 1024, within(1, 65_535), "messages", Live;
         /// QoS 1 and 2 messages sent to a client before the first is acknowledged; a client's own
@@ -162,7 +167,7 @@ section! {
         /// Longest keep alive; MQTT 5 clients are told, a 3.x client that asks for more gets it.
         max_keep_alive_s: u16 = u16::MAX, within(1, 65_535), "s", Live;
         /// Longest will delay that is honoured.
-        max_will_delay_s: u32 = u32::MAX, FREE, "s", Live;
+        max_will_delay_s: u32 = u32::MAX, within(0, FOREVER), "s", Live;
     }
 }
 
@@ -188,7 +193,7 @@ section! {
         /// Most levels of a topic.
         topic_levels: usize = 64, within(1, 65_535), "levels", Live;
         /// Retained messages on one core.
-        retained_messages: usize = 1_000_000, within(0, u32::MAX as u64), "messages", Live;
+        retained_messages: usize = 1_000_000, within(0, 4 * GIB), "messages", Live;
         /// Bytes of retained messages on one core.
         retained_bytes: usize = 1_073_741_824, within(0, 1024 * GIB), "bytes", Live;
         /// Topic aliases that a client may set; 0 offers none.
@@ -217,3 +222,37 @@ macro_rules! defaults {
     )+ };
 }
 defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, LimitsConfig);
+
+/// A section as the reference page shows it.
+pub struct SectionRows {
+    /// Name of the section.
+    pub name: &'static str,
+    /// How it appears in the text.
+    pub shape: Shape,
+    /// What it is about.
+    pub doc: &'static str,
+    /// Its keys.
+    pub keys: Vec<Key>,
+}
+
+/// Every section in the order of the reference page.
+pub fn sections() -> Vec<SectionRows> {
+    fn rows<S: Section>() -> SectionRows {
+        SectionRows { name: S::NAME, shape: S::SHAPE, doc: S::DOC, keys: S::keys() }
+    }
+    vec![
+        rows::<RuntimeConfig>(),
+        rows::<ListenerConfig>(),
+        rows::<TopicsConfig>(),
+        rows::<DepthRule>(),
+        rows::<PinRule>(),
+        rows::<RouteRule>(),
+        rows::<SessionConfig>(),
+        rows::<LimitsConfig>(),
+    ]
+}
+
+/// Every key of the configuration.
+pub fn all_keys() -> Vec<Key> {
+    sections().into_iter().flat_map(|section| section.keys).collect()
+}
