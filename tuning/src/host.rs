@@ -51,7 +51,7 @@ pub struct Facts {
 pub struct Needs {
     /// Open files: connections and the broker's own.
     pub open_files: u64,
-    /// Bytes that rings and registered buffers lock.
+    /// Bytes that an executor must be allowed to lock.
     pub locked_bytes: u64,
 }
 
@@ -140,7 +140,8 @@ fn locked(facts: &Facts, needed: u64) -> Check {
         current: limit(facts.locked_bytes),
         required: format!("{needed} bytes"),
         met: facts.locked_bytes.is_none_or(|most| most >= needed),
-        severity: Severity::Limits,
+        // Executors refuse to be built below their need.
+        severity: Severity::Blocks,
         remedy: "LimitMEMLOCK=infinity in the systemd unit, or ulimit -l unlimited".into(),
     }
 }

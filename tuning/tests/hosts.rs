@@ -222,7 +222,8 @@ fn checks_tell_what_is_missing() {
     let failed = checks(&poor, needs);
     assert!(failed.iter().all(|check| !check.met && !check.remedy.is_empty()));
     let blocking = failed.iter().filter(|check| check.severity == Severity::Blocks);
-    assert_eq!(blocking.map(|check| check.id).collect::<Vec<_>>(), ["kernel-release", "io-uring"]);
+    let blocking: Vec<&str> = blocking.map(|check| check.id).collect();
+    assert_eq!(blocking, ["kernel-release", "io-uring", "locked-memory"]);
     let restricted = Facts { io_uring_disabled: Some(1), ..good };
     assert_eq!(checks(&restricted, needs)[1].severity, Severity::Limits);
 }
