@@ -1,1 +1,55 @@
-//! (see the contract)
+//! The `corelane` command: what was typed, what is meant, and one file for each subcommand.
+//!
+//! Invariants worth naming:
+//! * [`args`] holds what was typed and decides nothing; [`effective`] turns it into a checked
+//!   [`Config`](crate::config::Config);
+//! * every refusal names what is wrong and what mends it, and ends with exit code 78.
+
+pub mod args;
+mod check;
+mod effective;
+mod refusal;
+mod serve;
+mod topology;
+
+use args::{Args, Command};
+use clap::Parser;
+use refusal::Refusal;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit code of a refused configuration or start (EX_CONFIG of sysexits.h), so that a supervisor
+/// does not restart in vain.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Runs the command that the process was started with. Errors of usage end the process with
+/// clap's exit code 2.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let done = match &args.command {
+        None => serve::run(&args.serve),
+        Some(Command::Serve(serve)) => serve::run(serve),
+        Some(Command::Check(check)) => check::run(check),
+        Some(Command::Topology(topology)) => topology::run(topology),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            // Nobody is left to tell if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "corelane: {refusal}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+/// Writes `text` to standard output. A reader that went away (`corelane check | head`) is no
+/// error.
+fn print(text: &str) -> Result<(), Refusal> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Refusal::new(
+            format!("standard output can't be written: {error}"),
+            "give it a place to write to",
+        )),
+        _ => Ok(()),
+    }
+}

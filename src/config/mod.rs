@@ -1,1 +1,63 @@
-//! (see the contract)
+//! The configuration: TOML text in, checked values out.
+//!
+//! Invariants worth naming:
+//! * every key stands once, in [`table`]; struct fields, defaults, bounds, docs/CONFIG.md and the
+//!   output of `corelane check` come from there;
+//! * a [`Config`] that [`parse`] gave is valid: nobody checks it again;
+//! * no file is read here; the text is an argument.
+
+pub mod choice;
+mod cpus;
+mod explain;
+pub mod fault;
+pub mod key;
+mod name;
+mod nearest;
+mod parse;
+mod read;
+mod reference;
+mod relation;
+pub mod setting;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+pub use choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+pub use cpus::Cpus;
+pub use explain::explain;
+pub use fault::Fault;
+pub use name::{ListenerName, TopicPrefix};
+pub use parse::{listener, parse};
+pub use reference::reference;
+pub use table::{
+    DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
+    TopicsConfig,
+};
+
+/// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
+/// without a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// CPUs, rings and the budgets of a tick.
+    pub runtime: RuntimeConfig,
+    /// Where clients connect; never empty.
+    pub listeners: Vec<ListenerConfig>,
+    /// Ownership and routing of topics.
+    pub topics: TopicsConfig,
+    /// What a session may hold.
+    pub session: SessionConfig,
+    /// Ceilings on everything else.
+    pub limits: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            runtime: RuntimeConfig::default(),
+            listeners: vec![ListenerConfig::default()],
+            topics: TopicsConfig::default(),
+            session: SessionConfig::default(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Why a command ends without having done its work.
+
+use crate::broker::StartError;
+use crate::config::Fault;
+use std::fmt;
+use tuning::placement::PlacementError;
+
+/// What is wrong and what mends it, ready to be printed.
+#[derive(Debug)]
+pub struct Refusal {
+    text: String,
+}
+
+impl Refusal {
+    /// A refusal for one reason.
+    pub fn new(message: impl fmt::Display, remedy: impl fmt::Display) -> Refusal {
+        Refusal { text: format!("{message}; {remedy}") }
+    }
+
+    /// A refusal of a configuration from `source` for all of its faults.
+    pub fn faulty(source: &str, faults: &[Fault]) -> Refusal {
+        let count = match faults.len() {
+            1 => "one fault".into(),
+            count => format!("{count} faults"),
+        };
+        let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+        Refusal { text: format!("{source} has {count}{}", lines.concat()) }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Refusal {
+        Refusal::new(error.message, error.remedy)
+    }
+}
+
+impl From<PlacementError> for Refusal {
+    fn from(error: PlacementError) -> Refusal {
+        Refusal::new(error.message, error.remedy)
+    }
+}

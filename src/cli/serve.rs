@@ -1,0 +1,93 @@
+//! `corelane serve`: checks the host, says what is about to run and runs it.
+
+use super::args::ServeArgs;
+use super::effective;
+use super::refusal::Refusal;
+use crate::broker;
+use crate::config::{Config, LogLevel};
+use std::path::Path;
+use tracing::level_filters::LevelFilter;
+use tracing::{info, warn};
+use tuning::cpulist;
+use tuning::host::{self, Facts, Needs, Severity};
+use tuning::placement::PlacementPlan;
+
+/// Below this many open files a broker of this kind is felt to be limited.
+const WORTHWHILE_FILES: u64 = 65_536;
+
+/// What glommio demands before it builds an executor.
+const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// The configuration has faults, or the host does not allow a start.
+pub fn run(args: &ServeArgs) -> Result<(), Refusal> {
+    let config = effective::serve(args)?;
+    log_to_stderr(config.runtime.log_level);
+    let (_, plan) = effective::place(&config)?;
+    check_host(&config, plan.shards.len())?;
+    greet(&config, &plan);
+    broker::serve(&config, &plan.shards)?;
+    Ok(())
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours);
+    subscriber.with_max_level(level).with_target(false).init();
+}
+
+/// Raises the limit of open files, refuses a host that blocks the start and logs what limits it.
+fn check_host(config: &Config, shards: usize) -> Result<(), Refusal> {
+    let connections: u64 = config.listeners.iter().map(|one| one.max_connections as u64).sum();
+    let files = connections.saturating_mul(shards as u64).min(WORTHWHILE_FILES);
+    let needs = Needs { open_files: files, locked_bytes: EXECUTOR_LOCKED_BYTES };
+    if let Err(error) = host::raise_open_files() {
+        warn!("the limit of open files could not be raised: {error}");
+    }
+    for check in host::checks(&Facts::read(Path::new("/")), needs) {
+        let text = format!("{}: {}, needed: {}", check.id, check.current, check.required);
+        match (check.met, check.severity) {
+            (true, _) => {}
+            (false, Severity::Limits) => warn!("{text}; {}", check.remedy),
+            (false, Severity::Blocks) => return Err(Refusal::new(text, check.remedy)),
+        }
+    }
+    Ok(())
+}
+
+/// Logs what is about to run and how to try it.
+fn greet(config: &Config, plan: &PlacementPlan) {
+    let cpus: Vec<usize> = plan.shards.iter().filter_map(|place| place.cpu).collect();
+    let place = match cpus.as_slice() {
+        [] => "not bound to CPUs".into(),
+        cpus => format!("on CPUs {}", cpulist::show(cpus)),
+    };
+    info!("corelane {}, {} shards {place}", env!("CARGO_PKG_VERSION"), plan.shards.len());
+    for note in &plan.notes {
+        info!("{note}");
+    }
+    for listener in &config.listeners {
+        let anonymous = if listener.allow_anonymous { "let in" } else { "refused" };
+        let name = listener.name.as_str();
+        info!("listener {name} at {}, anonymous clients {anonymous}", listener.address);
+    }
+    if let Some(first) = config.listeners.first().filter(|first| first.address.port() != 0) {
+        let host = match first.address.ip() {
+            ip if !ip.is_unspecified() => ip.to_string(),
+            ip if ip.is_ipv4() => "127.0.0.1".into(),
+            _ => "::1".into(),
+        };
+        let port = first.address.port();
+        info!("try it: mosquitto_sub -h {host} -p {port} -t 'hello/#' -v");
+        info!("   and: mosquitto_pub -h {host} -p {port} -t hello/world -m hi");
+    }
+}

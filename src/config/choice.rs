@@ -1,0 +1,96 @@
+//! Settings that are one word out of a closed set.
+
+/// A setting written as one of a few words.
+pub trait Choice: Copy + PartialEq + 'static {
+    /// Every word with its value, in the order the reference page lists them.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The word that stands for this value.
+    fn word(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, value)| *value == self);
+        found.expect("every value has its word").0
+    }
+
+    /// The value that `word` stands for.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(text, _)| *text == word).map(|(_, value)| *value)
+    }
+}
+
+/// Declares an enum together with the words that stand for its values.
+macro_rules! choice {
+    ($(#[$attr:meta])* pub enum $name:ident {
+        $( $(#[$doc:meta])* $word:literal => $value:ident, )+
+    }) => {
+        $(#[$attr])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $name { $( $(#[$doc])* $value, )+ }
+
+        impl Choice for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$( ($word, $name::$value) ),+];
+        }
+    };
+}
+
+choice! {
+    /// How an idle core waits for work.
+    pub enum Sleep {
+        /// Blocks in the broker's own ring; cheapest to wake.
+        "ring" => Ring,
+        /// Blocks in the executor's reactor.
+        "glommio" => Glommio,
+    }
+}
+
+choice! {
+    /// How much is logged.
+    pub enum LogLevel {
+        /// Only what keeps the broker from working.
+        "error" => Error,
+        /// Also what an operator should look at.
+        "warn" => Warn,
+        /// Also starts, stops and what was decided.
+        "info" => Info,
+        /// Also single connections.
+        "debug" => Debug,
+        /// Everything.
+        "trace" => Trace,
+    }
+}
+
+choice! {
+    /// What happens to a QoS 1 or 2 message that finds its session's outbox full.
+    pub enum Overflow {
+        /// The oldest waiting message is dropped and counted.
+        "drop_oldest" => DropOldest,
+        /// The new message is dropped and counted.
+        "drop_newest" => DropNewest,
+        /// The subscriber is disconnected.
+        "disconnect" => Disconnect,
+        /// The publisher is refused before anybody gets the message.
+        "refuse" => Refuse,
+    }
+}
+
+choice! {
+    /// What happens to a QoS 0 message for a connection above its high water whose short queue is
+    /// full as well.
+    pub enum LateOverflow {
+        /// The new message is dropped and counted.
+        "drop_newest" => DropNewest,
+        /// The oldest waiting message is dropped and counted.
+        "drop_oldest" => DropOldest,
+        /// The subscriber is disconnected.
+        "disconnect" => Disconnect,
+    }
+}
+
+choice! {
+    /// Which core looks up the subscribers of a PUBLISH.
+    pub enum Route {
+        /// The topic's owner: one order for all subscribers.
+        "owner" => Owner,
+        /// The publisher's core: one hop less, order kept per publisher only.
+        "publisher" => Publisher,
+    }
+}

@@ -1,0 +1,101 @@
+//! Names in checked form: of listeners, and of whole topic levels.
+
+use super::key::Key;
+use super::read::{Given, Scan};
+use super::setting::{Setting, Wrong, filed, text};
+
+/// Name of a listener in logs and counters: 1 to 32 lower-case letters, digits, `-` and `_`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerName(String);
+
+impl ListenerName {
+    /// Checks `text`. Errors say what is wrong and what to write.
+    pub fn new(text: &str) -> Result<ListenerName, Wrong> {
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if text.is_empty() || text.len() > 32 || !text.chars().all(allowed) {
+            let reason = format!("\"{text}\" is not a listener name");
+            return Err((reason, "use 1 to 32 of a-z, 0-9, - and _".into()));
+        }
+        Ok(ListenerName(text.into()))
+    }
+
+    /// The name of listener `at`, counted from 0, where none was given: `tcp`, then `tcp-1`.
+    pub fn numbered(at: usize) -> ListenerName {
+        if at == 0 { ListenerName::default() } else { ListenerName(format!("tcp-{at}")) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for ListenerName {
+    fn default() -> ListenerName {
+        ListenerName("tcp".into())
+    }
+}
+
+impl Setting for ListenerName {
+    fn kind() -> String {
+        "string".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "a name such as \"tcp\"", ListenerName::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+/// Whole literal levels at the begin of topics: `a/b` means `a/b` and everything under it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct TopicPrefix(String);
+
+impl TopicPrefix {
+    /// Checks `text`. Errors say what is wrong and what to write.
+    pub fn new(text: &str) -> Result<TopicPrefix, Wrong> {
+        let wrong = |reason: String, remedy: &str| Err((reason, remedy.to_string()));
+        match text {
+            "" => wrong("the prefix is empty".into(), "name at least one level, such as \"a\""),
+            _ if text.contains(['+', '#']) => {
+                let reason = format!("\"{text}\" holds a wildcard");
+                wrong(reason, "write the literal levels only; everything under them is meant")
+            }
+            _ if text.ends_with('/') => {
+                wrong(format!("\"{text}\" ends in an empty level"), "leave out the last /")
+            }
+            _ if text.contains('\0') || text.len() > 65_535 => {
+                wrong("no topic can begin like this".into(), "use at most 65535 bytes without NUL")
+            }
+            _ => Ok(TopicPrefix(text.into())),
+        }
+    }
+
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The levels of the prefix.
+    pub fn levels(&self) -> std::str::Split<'_, char> {
+        self.0.split('/')
+    }
+}
+
+impl Setting for TopicPrefix {
+    fn kind() -> String {
+        "topic prefix".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "a prefix such as \"a/b\"", TopicPrefix::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}

@@ -1,0 +1,206 @@
+//! What must hold between two keys, and between entries of one list.
+
+use super::Config;
+use super::fault::Fault;
+use super::read::Scan;
+use std::collections::BTreeMap;
+
+/// One side of a comparison: a sum or product of keys.
+struct Side {
+    text: &'static str,
+    keys: &'static [&'static str],
+    value: fn(&Config) -> usize,
+}
+
+/// `small` may not exceed `large`.
+struct AtMost {
+    small: Side,
+    large: Side,
+    why: &'static str,
+}
+
+/// A side that is a single key.
+macro_rules! key {
+    ($section:ident . $field:ident) => {
+        Side {
+            text: concat!(stringify!($section), ".", stringify!($field)),
+            keys: &[concat!(stringify!($section), ".", stringify!($field))],
+            value: |config| config.$section.$field,
+        }
+    };
+}
+
+/// What one core takes before the first client connects.
+pub fn fixed_bytes(config: &Config) -> usize {
+    let runtime = &config.runtime;
+    let buffers = runtime.recv_buffers * runtime.recv_buffer_bytes;
+    buffers + runtime.mesh_bytes + config.limits.match_cache_bytes
+}
+
+const RELATIONS: &[AtMost] = &[
+    AtMost {
+        small: key!(limits.packet_bytes),
+        large: key!(limits.unfinished_bytes),
+        why: "the largest packet could never be completed",
+    },
+    AtMost {
+        small: key!(limits.packet_bytes),
+        large: key!(session.outbox_bytes),
+        why: "the largest message could never wait for a session",
+    },
+    AtMost {
+        small: key!(runtime.recv_buffer_bytes),
+        large: key!(limits.staging_bytes),
+        why: "a pausing connection could not keep the rest of one buffer",
+    },
+    AtMost {
+        small: key!(runtime.recv_buffer_bytes),
+        large: key!(runtime.tick_bytes),
+        why: "a tick could not handle one full buffer",
+    },
+    AtMost {
+        small: key!(limits.answer_bytes),
+        large: key!(limits.out_buffer_bytes),
+        why: "the reserve would be larger than what it is a reserve of",
+    },
+    AtMost {
+        small: key!(topics.depth),
+        large: key!(limits.topic_levels),
+        why: "no topic has that many levels",
+    },
+    AtMost {
+        small: Side {
+            text: "runtime.block_bytes × runtime.ring_blocks",
+            keys: &["runtime.block_bytes", "runtime.ring_blocks"],
+            value: |config| config.runtime.block_bytes * config.runtime.ring_blocks,
+        },
+        large: key!(runtime.mesh_bytes),
+        why: "the pool could not fill one ring",
+    },
+    AtMost {
+        small: Side {
+            text: "runtime.stall_warn_ms",
+            keys: &["runtime.stall_warn_ms"],
+            value: |config| config.runtime.stall_warn_ms as usize,
+        },
+        large: Side {
+            text: "runtime.stall_abort_s in ms",
+            keys: &["runtime.stall_abort_s"],
+            value: |config| match config.runtime.stall_abort_s {
+                0 => usize::MAX,
+                seconds => seconds as usize * 1000,
+            },
+        },
+        why: "the process would end before the warning",
+    },
+    AtMost {
+        small: Side {
+            text: "what a core takes at the start",
+            keys: &[
+                "runtime.recv_buffers",
+                "runtime.recv_buffer_bytes",
+                "runtime.mesh_bytes",
+                "limits.match_cache_bytes",
+            ],
+            value: fixed_bytes,
+        },
+        large: Side {
+            text: "limits.memory_bytes",
+            keys: &["limits.memory_bytes"],
+            value: |config| match config.limits.memory_bytes {
+                0 => usize::MAX,
+                bytes => bytes,
+            },
+        },
+        why: "the core would shed load for ever",
+    },
+];
+
+/// Files a fault for each relation that does not hold. A relation with a faulty key is skipped:
+/// its value is not what was meant.
+pub fn check(config: &Config, scan: &mut Scan) {
+    for relation in RELATIONS {
+        at_most(relation, config, scan);
+    }
+    lobbies(config, scan);
+    pinned_shards(config, scan);
+    let topics = &config.topics;
+    let prefixes = topics.r#override.iter().map(|rule| rule.prefix.as_str());
+    unique(prefixes, "topics.override", "prefix", scan);
+    unique(topics.pin.iter().map(|rule| rule.prefix.as_str()), "topics.pin", "prefix", scan);
+    unique(topics.route.iter().map(|rule| rule.prefix.as_str()), "topics.route", "prefix", scan);
+    let listeners = &config.listeners;
+    unique(listeners.iter().map(|listener| listener.name.as_str()), "listener", "name", scan);
+    // Port 0 asks the kernel for a free port each time.
+    let addresses: Vec<String> = (0..).zip(listeners).map(address).collect();
+    unique(addresses.iter().map(String::as_str), "listener", "address", scan);
+}
+
+fn address((at, listener): (usize, &super::ListenerConfig)) -> String {
+    match listener.address.port() {
+        0 => format!("{} #{at}", listener.address),
+        _ => listener.address.to_string(),
+    }
+}
+
+fn at_most(relation: &AtMost, config: &Config, scan: &mut Scan) {
+    let AtMost { small, large, why } = relation;
+    let (needed, held) = ((small.value)(config), (large.value)(config));
+    let keys = || small.keys.iter().chain(large.keys);
+    if needed <= held || keys().any(|key| scan.is_faulty(key)) {
+        return;
+    }
+    let written = keys().filter_map(|key| scan.line_of(key).map(|line| (line, *key)));
+    let (line, key) = match written.max() {
+        Some((line, key)) => (Some(line), key),
+        None => (None, large.keys[0]),
+    };
+    let reason = format!("{} ({needed}) exceeds {} ({held}): {why}", small.text, large.text);
+    let remedy = format!("raise {} or lower {}", large.keys[0], small.keys.join(" or "));
+    scan.file(Fault { line, key: key.into(), reason, remedy });
+}
+
+fn lobbies(config: &Config, scan: &mut Scan) {
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let path = format!("listener[{at}]");
+        let (lobby, most) = (listener.lobby, listener.max_connections);
+        if lobby > most && !scan.is_faulty(&path) {
+            let reason = format!("lobby ({lobby}) exceeds max_connections ({most})");
+            let remedy = "lower lobby or raise max_connections".into();
+            let keys = [format!("{path}.lobby"), format!("{path}.max_connections")];
+            let line = keys.iter().filter_map(|key| scan.line_of(key)).max();
+            scan.file(Fault { line, key: keys[0].clone(), reason, remedy });
+        }
+    }
+}
+
+fn pinned_shards(config: &Config, scan: &mut Scan) {
+    let shards = config.runtime.shards;
+    for (at, rule) in config.topics.pin.iter().enumerate() {
+        let key = format!("topics.pin[{at}].shard");
+        if shards != 0 && rule.shard >= shards && !scan.is_faulty(&key) {
+            let reason = format!("there is no shard {}, runtime.shards is {shards}", rule.shard);
+            let remedy = format!("use 0..={} or raise runtime.shards", shards - 1);
+            scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
+        }
+    }
+}
+
+/// Files a fault for each entry of `list` whose `key` an earlier entry has as well.
+fn unique<'c>(values: impl Iterator<Item = &'c str>, list: &str, key: &str, scan: &mut Scan) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, value) in values.enumerate() {
+        let path = format!("{list}[{at}]");
+        if scan.is_wrong(&path) || scan.is_faulty(&format!("{path}.{key}")) {
+            continue;
+        }
+        if let Some(earlier) = seen.insert(value, at) {
+            let first = scan.line_of(&format!("{list}[{earlier}]"));
+            let place = first.map_or(String::new(), |line| format!(" on line {line}"));
+            let reason = format!("an earlier entry{place} has the {key} \"{value}\" already");
+            let line = scan.line_of(&format!("{path}.{key}")).or(scan.line_of(&path));
+            let remedy = format!("give it another {key}, or leave one entry out");
+            scan.file(Fault { line, key: format!("{path}.{key}"), reason, remedy });
+        }
+    }
+}

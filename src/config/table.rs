@@ -1,0 +1,258 @@
+//! The key table: every key of the configuration with its type, default, bounds, unit, whether a
+//! change needs a restart, and what it is for.
+//!
+//! A row reads `key: type = default, bounds, unit, reload;`. Nothing about a key is written
+//! anywhere else, except relations between two keys ([`relation`](super::relation)).
+
+use super::choice::{LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::cpus::Cpus;
+use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
+use super::name::{ListenerName, TopicPrefix};
+use super::read::Scan;
+use super::setting::Setting;
+use std::net::{Ipv4Addr, SocketAddr};
+use toml::de::DeTable;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Largest number of seconds MQTT can express.
+const FOREVER: u64 = u32::MAX as u64;
+
+/// Largest packet MQTT can express: four bytes of remaining length and the fixed header.
+const LARGEST_PACKET: u64 = 268_435_455 + 5;
+
+/// Largest number of shards: [`MAX_SHARDS`](crate::base::MAX_SHARDS) as the table's own type.
+const MOST_SHARDS: u64 = crate::base::MAX_SHARDS as u64;
+
+section! {
+    /// How the broker uses CPUs, io_uring rings and the memory between cores, and how much one
+    /// turn of a core's loop may do.
+    "runtime", Table => pub struct RuntimeConfig {
+        /// The CPUs that carry shards: `"auto"` (every CPU this process may use), a list such as
+        /// `"0,2-5"`, or an array such as `[0, 2, 3]`.
+        cpus: Cpus = Cpus::Auto, FREE, "", Restart;
+        /// How many shards run; 0 means one for each CPU. With more shards than CPUs they share
+        /// CPUs in rotation.
+        shards: usize = 0, within(0, MOST_SHARDS), "shards", Restart;
+        /// Whether each shard's thread is bound to its CPU.
+        pin: bool = true, FREE, "", Restart;
+        /// How long an idle core looks for work before it sleeps; 0 sleeps at once.
+        spin_us: u32 = 0, within(0, 1_000_000), "µs", Restart;
+        /// How an idle core sleeps: blocked in the broker's own ring, or in the executor's reactor.
+        sleep: Sleep = Sleep::Ring, FREE, "", Restart;
+        /// Entries of each core's submission ring.
+        ring_entries: usize = 4096, power_of_two(64, 32_768), "entries", Restart;
+        /// Receive buffers that each core lends to the kernel.
+        recv_buffers: usize = 1024, power_of_two(16, 32_768), "buffers", Restart;
+        /// Size of one receive buffer.
+        recv_buffer_bytes: usize = 4096, within(512, MIB), "bytes", Restart;
+        /// Completions that one tick reaps before it goes on.
+        tick_completions: usize = 512, within(1, 65_536), "completions", Restart;
+        /// Subscribers that one tick serves of one fan-out; the rest waits for the next tick.
+        tick_targets: usize = 4096, within(1, MIB), "targets", Restart;
+        /// Inbound bytes that one tick handles before it goes on.
+        tick_bytes: usize = 1_048_576, within(4 * KIB, GIB), "bytes", Restart;
+        /// A core without a tick for this long is reported in the log.
+        stall_warn_ms: u32 = 1000, within(10, 600_000), "ms", Restart;
+        /// A core without a tick for this long ends the process, so that a supervisor can restart
+        /// it; 0 means never.
+        stall_abort_s: u32 = 10, within(0, 3600), "s", Restart;
+        /// Size of one block of messages between two cores.
+        block_bytes: usize = 16_384, within(4 * KIB, MIB), "bytes", Restart;
+        /// Blocks that a ring between two cores holds.
+        ring_blocks: usize = 16, power_of_two(4, 64), "blocks", Restart;
+        /// Blocks that a core keeps pooled, in bytes.
+        mesh_bytes: usize = 2_097_152, within(64 * KIB, GIB), "bytes", Restart;
+        /// Grace that connections get when the broker is told to stop.
+        drain_s: u32 = 10, within(0, 3600), "s", Restart;
+        /// How much is logged.
+        log_level: LogLevel = LogLevel::Info, FREE, "", Restart;
+    }
+}
+
+section! {
+    /// One place where clients connect. Without any `[[listener]]` the broker listens on
+    /// 127.0.0.1:1883 and lets anonymous clients in.
+    "listener", Repeated => pub struct ListenerConfig {
+        /// The name that logs and counters use.
+        name: ListenerName = ListenerName::default(), FREE, "", Restart;
+        /// IP address and port; port 0 lets the kernel choose.
+        address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), FREE, "", Restart;
+        /// Whether clients without credentials are let in. Left out, it is `true` on a loopback
+        /// address; for any other address it must be written.
+        allow_anonymous: bool = true, FREE, "", Restart;
+        /// Most connections of this listener on one core.
+        max_connections: usize = 1_000_000, within(1, 16_777_216), "connections", Restart;
+        /// Connections that the kernel holds until they are accepted.
+        backlog: u32 = 4096, within(1, 1_048_576), "connections", Restart;
+        /// Whether small packets leave at once (TCP_NODELAY).
+        nodelay: bool = true, FREE, "", Restart;
+        /// A connection without a CONNECT after this long is closed.
+        connect_deadline_ms: u32 = 10_000, within(100, 600_000), "ms", Restart;
+        /// Most connections on one core that have not sent their CONNECT yet.
+        lobby: usize = 4096, within(1, 1_048_576), "connections", Restart;
+    }
+}
+
+section! {
+    /// Which core owns a topic, and how messages find their subscribers.
+    "topics", Table => pub struct TopicsConfig {
+        /// Topic levels that decide the owner: topics alike in these levels have one owner.
+        depth: usize = 2, within(1, 16), "levels", Restart;
+        /// Other depths for single prefixes.
+        r#override: Vec<DepthRule> = Vec::new(), FREE, "", Restart;
+        /// Prefixes whose topics are owned by a chosen shard.
+        pin: Vec<PinRule> = Vec::new(), FREE, "", Restart;
+        /// Other ways of routing for single prefixes.
+        route: Vec<RouteRule> = Vec::new(), FREE, "", Restart;
+    }
+}
+
+section! {
+    /// A depth for all topics under a prefix, such as `{ prefix = "a/b", depth = 3 }`.
+    "topics.override", Rule => pub struct DepthRule {
+        /// The topics meant: whole literal levels, no wildcards.
+        prefix: TopicPrefix = TopicPrefix::default(), FREE, "", Restart;
+        /// Topic levels that decide the owner under this prefix.
+        depth: usize = 2, within(1, 16), "levels", Restart;
+    }
+}
+
+section! {
+    /// An owner for all topics under a prefix, such as `{ prefix = "a", shard = 0 }`.
+    "topics.pin", Rule => pub struct PinRule {
+        /// The topics meant: whole literal levels, no wildcards.
+        prefix: TopicPrefix = TopicPrefix::default(), FREE, "", Restart;
+        /// The owning shard, counted from 0.
+        shard: usize = 0, within(0, MOST_SHARDS - 1), "", Restart;
+    }
+}
+
+section! {
+    /// A way of routing for all topics under a prefix, such as
+    /// `{ prefix = "v1/devices", mode = "publisher" }`.
+    "topics.route", Rule => pub struct RouteRule {
+        /// The topics meant: whole literal levels, no wildcards.
+        prefix: TopicPrefix = TopicPrefix::default(), FREE, "", Restart;
+        /// `"owner"` routes over the owning core and gives all subscribers one order;
+        /// `"publisher"` routes from the publisher's core and keeps only each publisher's order.
+        mode: Route = Route::Owner, FREE, "", Restart;
+    }
+}
+
+section! {
+    /// What a session may hold, and what happens when it holds too much.
+    "session", Table => pub struct SessionConfig {
+        /// Longest session expiry that a client can ask for; 4294967295 means no limit.
+        max_expiry_s: u32 = u32::MAX, within(0, FOREVER), "s", Live;
+        /// How long a persistent session of an MQTT 3.x client outlives its connection.
+        v3_expiry_s: u32 = 86_400, within(0, FOREVER), "s", Live;
+        /// QoS 1 and 2 messages that a client may send before the first is acknowledged.
+        receive_maximum: u16 = 1024, within(1, 65_535), "messages", Live;
+        /// QoS 1 and 2 messages sent to a client before the first is acknowledged; a client's own
+        /// receive maximum can only lower it.
+        max_inflight: u16 = 1024, within(1, 65_535), "messages", Live;
+        /// QoS 1 and 2 messages that wait for one session.
+        outbox_messages: usize = 1000, within(1, 16_777_216), "messages", Live;
+        /// Bytes of QoS 1 and 2 messages that wait for one session.
+        outbox_bytes: usize = 1_048_576, within(KIB, 16 * GIB), "bytes", Live;
+        /// What happens to a QoS 1 or 2 message that finds the outbox full.
+        overflow: Overflow = Overflow::DropOldest, FREE, "", Live;
+        /// QoS 0 messages that wait for a connection whose out buffer is full.
+        late_messages: usize = 256, within(0, 65_536), "messages", Live;
+        /// What happens to a QoS 0 message when even those places are taken.
+        late_overflow: LateOverflow = LateOverflow::DropNewest, FREE, "", Live;
+        /// Longest keep alive; MQTT 5 clients are told, a 3.x client that asks for more gets it.
+        max_keep_alive_s: u16 = u16::MAX, within(1, 65_535), "s", Live;
+        /// Longest will delay that is honoured.
+        max_will_delay_s: u32 = u32::MAX, within(0, FOREVER), "s", Live;
+    }
+}
+
+section! {
+    /// Ceilings on everything that clients could make grow.
+    "limits", Table => pub struct LimitsConfig {
+        /// Largest packet, fixed header included.
+        packet_bytes: usize = 1_048_576, within(128, LARGEST_PACKET), "bytes", Live;
+        /// Bytes of packets still incomplete, all connections of one core together.
+        unfinished_bytes: usize = 67_108_864, within(64 * KIB, 64 * GIB), "bytes", Live;
+        /// Bytes that a paused connection may hold beyond one packet.
+        staging_bytes: usize = 1_114_112, within(4 * KIB, GIB), "bytes", Live;
+        /// Encoded bytes waiting on one connection above which messages wait unencoded.
+        out_buffer_bytes: usize = 262_144, within(4 * KIB, GIB), "bytes", Live;
+        /// Room for protocol answers beside those bytes; a connection that needs more is closed.
+        answer_bytes: usize = 65_536, within(KIB, GIB), "bytes", Live;
+        /// Longest client id.
+        client_id_bytes: usize = 1024, within(23, 65_535), "bytes", Live;
+        /// Subscriptions of one client.
+        subscriptions: usize = 1000, within(1, 16_777_216), "subscriptions", Live;
+        /// Most levels of a topic filter.
+        filter_levels: usize = 32, within(1, 65_535), "levels", Live;
+        /// Most levels of a topic.
+        topic_levels: usize = 64, within(1, 65_535), "levels", Live;
+        /// Retained messages on one core.
+        retained_messages: usize = 1_000_000, within(0, 4 * GIB), "messages", Live;
+        /// Bytes of retained messages on one core.
+        retained_bytes: usize = 1_073_741_824, within(0, 1024 * GIB), "bytes", Live;
+        /// Topic aliases that a client may set; 0 offers none.
+        topic_alias_maximum: u16 = 32, within(0, 65_535), "aliases", Live;
+        /// Memory of one core's match cache; 0 switches it off.
+        match_cache_bytes: usize = 16_777_216, within(0, 64 * GIB), "bytes", Live;
+        /// Sessions on one core, connected or not.
+        sessions: usize = 1_000_000, within(1, 16_777_216), "sessions", Live;
+        /// Due wills that one tick publishes.
+        wills_per_tick: usize = 256, within(1, MIB), "wills", Live;
+        /// Expired sessions and messages that one tick removes.
+        expiries_per_tick: usize = 1024, within(1, MIB), "expiries", Live;
+        /// Memory of one core at which it sheds load; 0 means an even share of 75 % of the host's.
+        memory_bytes: usize = 0, within(0, 64 * 1024 * GIB), "bytes", Restart;
+    }
+}
+
+/// `Default` where every key has one.
+macro_rules! defaults {
+    ($($section:ident),+) => { $(
+        impl Default for $section {
+            fn default() -> Self {
+                Self::standard()
+            }
+        }
+    )+ };
+}
+defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, LimitsConfig);
+
+/// A section as the reference page shows it.
+pub struct SectionRows {
+    /// Name of the section.
+    pub name: &'static str,
+    /// How it appears in the text.
+    pub shape: Shape,
+    /// What it is about.
+    pub doc: &'static str,
+    /// Its keys.
+    pub keys: Vec<Key>,
+}
+
+/// Every section in the order of the reference page.
+pub fn sections() -> Vec<SectionRows> {
+    fn rows<S: Section>() -> SectionRows {
+        SectionRows { name: S::NAME, shape: S::SHAPE, doc: S::DOC, keys: S::keys() }
+    }
+    vec![
+        rows::<RuntimeConfig>(),
+        rows::<ListenerConfig>(),
+        rows::<TopicsConfig>(),
+        rows::<DepthRule>(),
+        rows::<PinRule>(),
+        rows::<RouteRule>(),
+        rows::<SessionConfig>(),
+        rows::<LimitsConfig>(),
+    ]
+}
+
+/// Every key of the configuration.
+pub fn all_keys() -> Vec<Key> {
+    sections().into_iter().flat_map(|section| section.keys).collect()
+}
