@@ -1,1 +1,3 @@
-//! (see the contract)
+//! The MQTT wire format.
+
+pub mod version;

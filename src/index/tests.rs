@@ -1,0 +1,1 @@
+//! The index against plain models.

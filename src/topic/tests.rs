@@ -1,0 +1,1 @@
+//! Vectors for checking and matching, named by statement.
