@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::shape::Kind;
-use crate::wire::{self, first};
+use crate::wire::first;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
