@@ -1,1 +1,290 @@
-//! (see the contract)
+//! The broker of one core: a state machine that takes bytes, blocks and the time, and gives bytes,
+//! blocks and commands.
+//!
+//! A turn of the shell's loop is: [`Shard::begin`] with the time, [`Shard::receive`] for what
+//! arrived, [`Shard::tick`], then [`Shard::next_command`] and [`Shard::next_output`] until empty.
+//!
+//! Invariants worth naming:
+//! * a message is accepted as a whole or not at all: room toward every interested core is there
+//!   before anything is changed;
+//! * one slow subscriber never holds a publisher back, only room between cores does;
+//! * everything that can take long (a large fan-out, a retained replay) goes on in later ticks.
+
+mod accept;
+mod ack;
+mod clients;
+mod connect;
+mod connection;
+mod counters;
+mod deliver;
+mod disconnect;
+mod entry;
+mod fanout;
+mod input;
+mod peer;
+pub mod placement;
+mod publish;
+mod replay;
+mod session;
+mod settings;
+mod subscribe;
+mod timers;
+mod waiting;
+
+pub use connection::{Connection, ConnectionKey};
+pub use counters::{Counters, DropCause};
+pub use placement::Placement;
+pub use settings::{Settings, TickBudget};
+
+use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
+use crate::codec::{self, ReasonCode, Version};
+use crate::index::{GroupPick, Index, NodeKey};
+use crate::mesh::{Bell, Carried, MeshEnd};
+use crate::retain::RetainStore;
+use crate::session::Message;
+use clients::Clients;
+use connection::Phase;
+use fanout::FanOut;
+use hashbrown::HashMap;
+use peer::Lane;
+use replay::Replay;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use subscribe::{Announcement, Gather, Install};
+use timers::Timer;
+use waiting::Waiting;
+
+/// What the shell has to do, in this order.
+pub enum Command {
+    /// The connection belongs here: from now on read it as a stream.
+    Established(ConnectionKey),
+    /// Read one more piece of a connection that has not sent its whole CONNECT.
+    ReadMore(ConnectionKey),
+    /// Stop reading; what is already received may still be given to [`Shard::receive`].
+    Pause(ConnectionKey),
+    /// Read again.
+    Resume(ConnectionKey),
+    /// Send the remaining output, then close, then call [`Shard::released`].
+    Close(ConnectionKey),
+    /// Detach the transport and give it to [`Shard::hand_over`]. No operation is in flight: the
+    /// connection was being read piece by piece.
+    HandOver(ConnectionKey),
+    /// A connection arrived from another core with its transport.
+    Adopt(ConnectionKey, Carried),
+}
+
+/// The broker of one core. See the module for how it is driven.
+pub struct Shard {
+    me: ShardId,
+    clients: Clients,
+    index: Index,
+    retained: RetainStore<Rc<Message>>,
+    mesh: MeshEnd,
+    wheel: Wheel<Timer>,
+    commands: VecDeque<Command>,
+    waiting: Waiting,
+    lanes: Vec<Lane>,
+    /// Long fan-outs of messages that this shard accepted.
+    fanouts: Vec<FanOut>,
+    installs: Slots<Install>,
+    gathers: Slots<Gather>,
+    replays: Slots<Replay>,
+    /// What the owners know of this shard's plain subscribers, per node.
+    announced: HashMap<NodeKey, Announcement, foldhash::fast::RandomState>,
+    /// What the owners have to be told, once there is room.
+    untold: VecDeque<subscribe::News>,
+    /// Messages of the broker itself that wait to be accepted: wills.
+    own: VecDeque<Rc<Message>>,
+    /// Highest acceptance sequence seen from each owner, in the order of its deliveries.
+    seen: Vec<u64>,
+    /// Acceptance sequence of this shard as owner.
+    sequence: u64,
+    /// Numbering of messages whose publisher lives here.
+    message_sequence: u64,
+    targets_left: usize,
+    turn_left: usize,
+    rang: CoreSet,
+    first_lane: usize,
+    random: Prng,
+    lobby: usize,
+    draining: bool,
+    picks: Vec<GroupPick>,
+    due: Vec<Timer>,
+}
+
+impl Shard {
+    /// A shard without clients at `now`.
+    pub fn new(settings: Settings, mesh: MeshEnd, now: Time) -> Shard {
+        let (me, shards) = (mesh.me(), mesh.shards());
+        let limits = &settings.limits;
+        Shard {
+            me,
+            index: Index::new(limits.match_cache_bytes),
+            retained: RetainStore::new(limits.retained_messages, limits.retained_bytes),
+            mesh,
+            wheel: Wheel::new(now),
+            commands: VecDeque::new(),
+            waiting: Waiting::new(shards),
+            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            fanouts: Vec::new(),
+            installs: Slots::default(),
+            gathers: Slots::default(),
+            replays: Slots::default(),
+            announced: HashMap::default(),
+            untold: VecDeque::new(),
+            own: VecDeque::new(),
+            seen: vec![0; shards],
+            sequence: 0,
+            message_sequence: 0,
+            targets_left: settings.tick.targets,
+            turn_left: settings.tick.turn_bytes,
+            rang: CoreSet::EMPTY,
+            first_lane: 0,
+            random: Prng::new(settings.seed ^ u64::from(me.0) << 32),
+            lobby: 0,
+            draining: false,
+            picks: Vec::new(),
+            due: Vec::new(),
+            clients: Clients::new(me, settings, now),
+        }
+    }
+
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.me
+    }
+
+    /// The doorbell by which other shards call.
+    pub fn bell(&self) -> &Arc<Bell> {
+        self.mesh.bell()
+    }
+
+    /// Starts a turn at `now`: budgets are fresh.
+    pub fn begin(&mut self, now: Time) {
+        self.clients.now = now;
+        self.targets_left = self.clients.settings.tick.targets;
+        self.turn_left = usize::MAX;
+    }
+
+    /// One turn of everything that does not come from sockets. True: call again without sleeping.
+    pub fn tick(&mut self) -> bool {
+        self.rang = self.rang.union(self.mesh.bell().answer());
+        self.take_replies();
+        self.serve_delivers();
+        self.go_on_with_fan_outs();
+        self.serve_waiting();
+        self.serve_requests();
+        self.publish_own();
+        self.tell_owners();
+        self.expire_timers();
+        self.go_on_with_replays();
+        self.close_doomed();
+        self.mesh.push();
+        self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.fanouts.is_empty()
+            || self.waiting.is_impatient()
+            || self.lanes.iter().any(Lane::has_work)
+            || !self.commands.is_empty()
+            || !self.clients.drained.is_empty()
+            || !self.clients.doomed.is_empty()
+    }
+
+    /// When [`Shard::tick`] must be called even if nothing happens.
+    pub fn next_deadline(&self) -> Time {
+        self.wheel.next_deadline()
+    }
+
+    /// The next thing for the shell to do.
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// The next connection with output; each is named once until its output was taken.
+    pub fn next_output(&mut self) -> Option<ConnectionKey> {
+        self.clients.output.dirty.pop_front()
+    }
+
+    /// Takes the output of a connection for sending; [`Shard::sent`] gives the buffer back. The
+    /// caller sends one buffer per connection at a time.
+    pub fn take_output(&mut self, key: ConnectionKey) -> Option<Vec<u8>> {
+        let connection = self.clients.connections.get_mut(key)?;
+        connection.dirty = false;
+        if connection.out.is_empty() {
+            return None;
+        }
+        debug_assert_eq!(connection.in_flight, 0, "one send at a time");
+        connection.in_flight = connection.out.len();
+        self.clients.counters.bytes_sent += connection.in_flight as u64;
+        Some(std::mem::take(&mut connection.out))
+    }
+
+    /// A buffer of [`Shard::take_output`] was sent. True: there is more output already.
+    pub fn sent(&mut self, key: ConnectionKey, buffer: Vec<u8>) -> bool {
+        self.clients.output.recycle(buffer);
+        let Some(connection) = self.clients.connections.get_mut(key) else { return false };
+        connection.in_flight = 0;
+        if connection.out.is_empty() {
+            connection.answered = 0;
+        }
+        if let Some(session) = connection.session.filter(|_| connection.phase == Phase::Open) {
+            self.clients.refill(session::slot_of(session));
+        }
+        self.clients.connections.get(key).is_some_and(|connection| !connection.out.is_empty())
+    }
+
+    /// A copy of the counters.
+    pub fn counters(&self) -> &Counters {
+        &self.clients.counters
+    }
+
+    /// Sessions of this shard, connected or not.
+    pub fn session_count(&self) -> usize {
+        self.clients.sessions.len()
+    }
+
+    /// Connections of this shard in any phase.
+    pub fn connection_count(&self) -> usize {
+        self.clients.connections.len()
+    }
+
+    /// Sources that wait for room.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Retained messages owned by this shard.
+    pub fn retained_count(&self) -> usize {
+        self.retained.len()
+    }
+
+    fn next_message_id(&mut self) -> MessageId {
+        self.message_sequence += 1;
+        MessageId {
+            origin: self.me,
+            epoch: self.clients.settings.epoch,
+            sequence: self.message_sequence,
+        }
+    }
+
+    /// Begins an orderly stop: every client is told and closed; nothing new is accepted.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let open: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
+        for key in open {
+            self.clients.doomed.push((key, ReasonCode::SERVER_SHUTTING_DOWN));
+        }
+    }
+
+    /// Tells a client why its connection ends; only MQTT 5 has a packet for it.
+    fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode, what: Option<&str>) {
+        self.clients.answer(key, |version, out| {
+            if version == Version::V5 {
+                codec::encode_disconnect(version, reason, what, None, out);
+            }
+        });
+    }
+}

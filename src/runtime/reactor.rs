@@ -1,0 +1,276 @@
+//! The loop of one core: joins its [`Shard`] with its [`Driver`].
+//!
+//! One turn: reap completions, let the shard tick, carry out its commands, send for every
+//! connection with output at most once, then go round, spin or sleep.
+//!
+//! Invariants worth naming:
+//! * one send per connection is in flight; what is produced meanwhile goes with the next one;
+//! * the shard is asked for its deadline and its doorbell is checked before every sleep.
+
+use super::clock::Clock;
+use super::heartbeat::Pulse;
+use super::signal::Stop;
+use crate::base::Time;
+use crate::mesh::Carried;
+use crate::net::{Driver, Event, SocketKey};
+use crate::shard::{Command, ConnectionKey, Shard};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Longest time that a closing connection gets for its last bytes.
+const LINGER: Duration = Duration::from_secs(1);
+/// Longest sleep, so that a core never rests for ever on a lost wake-up.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// How a reactor behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ReactorSettings {
+    /// Completions handled before the shard ticks.
+    pub completions: usize,
+    /// How long to look for work before sleeping.
+    pub spin: Duration,
+    /// Longest time that a drain may take.
+    pub drain: Duration,
+}
+
+/// The loop of one core and what it needs between two turns.
+pub struct Reactor {
+    shard: Shard,
+    driver: Driver,
+    clock: Clock,
+    settings: ReactorSettings,
+    accepted: Vec<(u16, OwnedFd)>,
+    ended: Vec<ConnectionKey>,
+    released: Vec<ConnectionKey>,
+    /// Connections whose send ended with more output waiting.
+    pending: Vec<ConnectionKey>,
+    /// Connections that close when their output is sent, with their deadline.
+    closing: HashMap<u64, Time>,
+    drain_until: Option<Time>,
+}
+
+/// What a turn found.
+struct Turn {
+    busy: bool,
+}
+
+impl Reactor {
+    /// A reactor around a shard and the driver of its core.
+    pub fn new(shard: Shard, driver: Driver, clock: Clock, settings: ReactorSettings) -> Reactor {
+        Reactor {
+            shard,
+            driver,
+            clock,
+            settings,
+            accepted: Vec::new(),
+            ended: Vec::new(),
+            released: Vec::new(),
+            pending: Vec::new(),
+            closing: HashMap::new(),
+            drain_until: None,
+        }
+    }
+
+    /// Runs until told to stop; gives the shard back for its last counters.
+    ///
+    /// # Errors
+    /// When the ring itself fails: the core can't go on.
+    pub fn run(mut self, stop: &Stop, pulse: &Pulse) -> io::Result<Shard> {
+        let mut idle_since: Option<Time> = None;
+        loop {
+            let now = self.clock.now();
+            pulse.beat(now);
+            let turn = self.turn(now)?;
+            if self.is_finished(stop, now) {
+                return Ok(self.shard);
+            }
+            if turn.busy {
+                idle_since = None;
+                continue;
+            }
+            let since = *idle_since.get_or_insert(now);
+            if now.since(since) < self.settings.spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            self.sleep(pulse)?;
+            idle_since = None;
+        }
+    }
+
+    fn turn(&mut self, now: Time) -> io::Result<Turn> {
+        self.shard.begin(now);
+        self.driver.expire(now);
+        self.driver.submit()?;
+        let reaped = self.reap();
+        self.take_events();
+        let more = self.shard.tick();
+        let commanded = self.carry_out(now);
+        let sent = self.flush(now);
+        Ok(Turn { busy: more || commanded || sent || reaped > 0 })
+    }
+
+    fn reap(&mut self) -> usize {
+        let Reactor { shard, driver, accepted, ended, released, pending, .. } = self;
+        driver.reap(self.settings.completions, |event| match event {
+            Event::Accepted { listener, fd } => accepted.push((listener, fd)),
+            Event::AcceptFailed { listener, error } => {
+                tracing::warn!(listener, %error, "accepting rests; raise the open-files limit");
+            }
+            Event::Received { key, bytes } => shard.receive(key.to_key(), bytes),
+            Event::EndOfInput { key, .. } => ended.push(key.to_key()),
+            Event::Sent { key, buffer } => {
+                if shard.sent(key.to_key(), buffer) {
+                    pending.push(key.to_key());
+                }
+            }
+            Event::SendFailed { key, buffer, .. } => {
+                shard.sent(key.to_key(), buffer);
+                ended.push(key.to_key());
+            }
+            Event::Released { key } => released.push(key.to_key()),
+            Event::Woken => {}
+        })
+    }
+
+    fn take_events(&mut self) {
+        for (listener, fd) in self.accepted.drain(..) {
+            if let Some(key) = self.shard.open(listener) {
+                self.driver.register(SocketKey::from(key), fd);
+                self.driver.read_once(SocketKey::from(key));
+            }
+        }
+        for key in self.ended.drain(..) {
+            self.shard.end_of_input(key);
+        }
+        for key in self.released.drain(..) {
+            self.closing.remove(&key.to_bits());
+            self.shard.released(key);
+        }
+    }
+
+    fn carry_out(&mut self, now: Time) -> bool {
+        let mut any = false;
+        while let Some(command) = self.shard.next_command() {
+            any = true;
+            match command {
+                Command::Established(key) => self.driver.read_stream(key.into()),
+                Command::ReadMore(key) => self.driver.read_once(key.into()),
+                Command::Pause(key) => self.driver.pause(key.into()),
+                Command::Resume(key) => self.driver.resume(key.into()),
+                Command::Close(key) => {
+                    self.closing.insert(key.to_bits(), now + LINGER);
+                    self.pending.push(key);
+                }
+                Command::HandOver(key) => self.hand_over(key),
+                Command::Adopt(key, carried) => self.adopt(key, carried),
+            }
+        }
+        any
+    }
+
+    fn hand_over(&mut self, key: ConnectionKey) {
+        if self.driver.is_idle(key.into()) {
+            let fd = self.driver.detach(key.into());
+            self.shard.hand_over(key, Box::new(fd));
+        } else {
+            // It is already on its way out.
+            self.shard.end_of_input(key);
+        }
+    }
+
+    fn adopt(&mut self, key: ConnectionKey, carried: Carried) {
+        match carried.downcast::<OwnedFd>() {
+            Ok(fd) => self.driver.register(key.into(), *fd),
+            Err(_) => self.shard.end_of_input(key),
+        }
+    }
+
+    /// Starts at most one send for each connection with output; closes what has nothing left.
+    fn flush(&mut self, now: Time) -> bool {
+        let mut any = false;
+        while let Some(key) = self.shard.next_output() {
+            any |= self.flush_one(key, now);
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        for key in pending.drain(..) {
+            any |= self.flush_one(key, now);
+        }
+        self.pending = pending;
+        self.close_overdue(now);
+        any
+    }
+
+    fn flush_one(&mut self, key: ConnectionKey, now: Time) -> bool {
+        if self.driver.sending(key.into()) {
+            return false;
+        }
+        if let Some(buffer) = self.shard.take_output(key) {
+            if let Err(buffer) = self.driver.send(key.into(), buffer) {
+                self.shard.sent(key, buffer);
+            } else if !self.closing.contains_key(&key.to_bits()) {
+                return true;
+            }
+        }
+        if let Some(deadline) = self.closing.remove(&key.to_bits()) {
+            self.close(key, deadline.max(now));
+        }
+        true
+    }
+
+    fn close(&mut self, key: ConnectionKey, deadline: Time) {
+        if self.driver.fd(key.into()).is_some() {
+            self.driver.close(key.into(), deadline);
+        } else {
+            // Its transport has gone to another core or never arrived.
+            self.shard.released(key);
+        }
+    }
+
+    fn close_overdue(&mut self, now: Time) {
+        if self.closing.values().any(|deadline| *deadline <= now) {
+            let overdue = self.closing.extract_if(|_, deadline| *deadline <= now);
+            let keys: Vec<u64> = overdue.map(|(bits, _)| bits).collect();
+            for bits in keys {
+                self.close(ConnectionKey::from_bits(bits), now);
+            }
+        }
+    }
+
+    fn sleep(&mut self, pulse: &Pulse) -> io::Result<()> {
+        let bell = self.shard.bell().clone();
+        if !bell.fall_asleep() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let mut until = self.shard.next_deadline().min(self.driver.next_deadline());
+        until = self.closing.values().copied().fold(until, Time::min);
+        until = self.drain_until.map_or(until, |end| until.min(end));
+        let at_most = until.since(now).min(LONGEST_SLEEP);
+        pulse.sleeps();
+        let slept = self.driver.wait(Some(at_most));
+        bell.wake_up();
+        slept
+    }
+
+    /// Whether the core may stop: at once, or after a drain.
+    fn is_finished(&mut self, stop: &Stop, now: Time) -> bool {
+        if stop.is_immediate() {
+            return true;
+        }
+        if !stop.is_requested() {
+            return false;
+        }
+        match self.drain_until {
+            None => {
+                self.driver.stop_listening();
+                self.shard.drain();
+                self.drain_until = Some(now + self.settings.drain);
+                false
+            }
+            Some(end) => now >= end || self.driver.is_empty() && self.shard.connection_count() == 0,
+        }
+    }
+}

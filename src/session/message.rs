@@ -1,0 +1,117 @@
+//! One application message: borrowed while it passes through a core, stored once per core when
+//! somebody has to wait for it.
+
+use crate::base::{MessageId, PublisherId, Time};
+use crate::codec::QoS;
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// The payload of a message in passing.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// Bytes that live in a receive buffer or a block.
+    Inline(&'a [u8]),
+    /// A large payload that several cores may share.
+    Shared(&'a Bytes),
+}
+
+impl<'a> Payload<'a> {
+    /// The bytes of the payload.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Payload::Inline(bytes) => bytes,
+            Payload::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// A message in passing: from a received packet, from a ring entry or from a stored [`Message`].
+#[derive(Clone, Copy, Debug)]
+pub struct MessageView<'a> {
+    /// Identity for its whole life.
+    pub id: MessageId,
+    /// Who published it, for no-local.
+    pub publisher: PublisherId,
+    /// When it must no longer be delivered; [`Time::NEVER`] without message expiry.
+    pub expires: Time,
+    /// Quality of service of the PUBLISH.
+    pub qos: QoS,
+    /// The RETAIN flag of the PUBLISH.
+    pub retain: bool,
+    /// A checked topic name.
+    pub topic: &'a str,
+    /// Properties to forward unaltered, as raw property bytes.
+    pub properties: &'a [u8],
+    /// Application payload.
+    pub payload: Payload<'a>,
+}
+
+impl MessageView<'_> {
+    /// Copies the message into a slot of this core.
+    pub fn store(&self) -> Rc<Message> {
+        let (inline, shared) = match self.payload {
+            Payload::Inline(bytes) => (bytes, None),
+            Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
+        };
+        let text = [self.topic.as_bytes(), self.properties, inline].concat().into_boxed_slice();
+        Rc::new(Message {
+            id: self.id,
+            publisher: self.publisher,
+            expires: self.expires,
+            qos: self.qos,
+            retain: self.retain,
+            topic_len: self.topic.len() as u32,
+            properties_len: self.properties.len() as u32,
+            text,
+            shared,
+        })
+    }
+}
+
+/// A message that waits on this core, held once however many sessions wait for it. The count is
+/// not atomic: it never leaves its core.
+#[derive(Debug)]
+pub struct Message {
+    id: MessageId,
+    publisher: PublisherId,
+    expires: Time,
+    qos: QoS,
+    retain: bool,
+    topic_len: u32,
+    properties_len: u32,
+    text: Box<[u8]>,
+    shared: Option<Bytes>,
+}
+
+impl Message {
+    /// The message as a view.
+    pub fn view(&self) -> MessageView<'_> {
+        let (topic, rest) = self.text.split_at(self.topic_len as usize);
+        let (properties, inline) = rest.split_at(self.properties_len as usize);
+        MessageView {
+            id: self.id,
+            publisher: self.publisher,
+            expires: self.expires,
+            qos: self.qos,
+            retain: self.retain,
+            topic: std::str::from_utf8(topic).expect("the topic was stored from a str"),
+            properties,
+            payload: self.shared.as_ref().map_or(Payload::Inline(inline), Payload::Shared),
+        }
+    }
+
+    /// Identity of the message.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// When it must no longer be delivered.
+    pub fn expires(&self) -> Time {
+        self.expires
+    }
+
+    /// Bytes of memory that the message holds, allocation overhead left out.
+    pub fn bytes(&self) -> usize {
+        size_of::<Message>() + self.text.len() + self.shared.as_ref().map_or(0, Bytes::len)
+    }
+}

@@ -1,0 +1,129 @@
+//! The owner's part of a PUBLISH: room toward every interested core, then retain, then deliveries.
+
+use super::Shard;
+use super::counters::DropCause;
+use super::entry::{self, Scope};
+use super::fanout::FanOut;
+use super::waiting::Cause;
+use crate::base::{CoreSet, ShardId, Time};
+use crate::index::Matched;
+use crate::retain::SetOutcome;
+use crate::session::MessageView;
+use crate::topic::TopicName;
+use std::rc::Rc;
+
+/// What this shard does for a message that it accepts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Duty {
+    /// The owner's whole part.
+    Owner,
+    /// The owner's part for share groups; the publisher's core does the rest.
+    Groups,
+    /// The publisher's core's part in publisher mode: plain subscribers.
+    Publisher,
+}
+
+impl From<Scope> for Duty {
+    fn from(scope: Scope) -> Duty {
+        match scope {
+            Scope::Whole => Duty::Owner,
+            Scope::Groups => Duty::Groups,
+        }
+    }
+}
+
+impl Shard {
+    /// Accepts a message: true when anybody is interested. An error says what it has to wait for;
+    /// nothing was changed then.
+    pub(super) fn accept(
+        &mut self,
+        view: &MessageView<'_>,
+        matched: &Rc<Matched>,
+        duty: Duty,
+    ) -> Result<bool, Cause> {
+        self.check_budget()?;
+        let plain = if duty == Duty::Groups { CoreSet::EMPTY } else { self.index.interest(matched) };
+        self.picks.clear();
+        if duty != Duty::Publisher && self.index.has_groups(matched) {
+            self.index.pick_cores(matched, &mut self.picks);
+        }
+        let picked: CoreSet = self.picks.iter().map(|pick| pick.core).collect();
+        let remote = plain.union(picked).without(self.me);
+        if !remote.is_empty() {
+            self.check_room(view, remote)?;
+        }
+        let local = plain.contains(self.me);
+        if local && !self.fanouts.is_empty() && FanOut::conflicts(&self.fanouts, view) {
+            self.wait_for(Cause::FanOut)?;
+        }
+        self.sequence += 1;
+        self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
+        self.clients.counters.messages_accepted += 1;
+        if view.retain && duty == Duty::Owner {
+            self.retain(view);
+        }
+        for core in remote.iter() {
+            self.forward_delivery(core, view, plain.contains(core));
+        }
+        if local {
+            self.fan_out(view, matched);
+        }
+        if picked.contains(self.me) {
+            for at in 0..self.picks.len() {
+                if self.picks[at].core == self.me {
+                    self.deliver_to_group(self.picks[at].local, view);
+                }
+            }
+        }
+        Ok(!plain.is_empty() || !self.picks.is_empty())
+    }
+
+    fn check_budget(&mut self) -> Result<(), Cause> {
+        if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
+            return Err(Cause::Budget);
+        }
+        Ok(())
+    }
+
+    /// Waiting for `cause` is refused by saying so.
+    fn wait_for(&mut self, cause: Cause) -> Result<(), Cause> {
+        Err(cause)
+    }
+
+    fn check_room(&mut self, view: &MessageView<'_>, remote: CoreSet) -> Result<(), Cause> {
+        for core in remote.iter() {
+            let len = entry::message_entry_len(view, 8 * self.picks.len());
+            let cause = Cause::Deliver(core);
+            if self.waiting.must_queue(cause) || !self.mesh.deliver_room(core, len) {
+                return Err(cause);
+            }
+        }
+        Ok(())
+    }
+
+    fn forward_delivery(&mut self, core: ShardId, view: &MessageView<'_>, plain: bool) {
+        let len = entry::message_entry_len(view, 8 * self.picks.len());
+        let block = self.mesh.deliver(core, len);
+        let picks = self.picks.iter().filter(|pick| pick.core == core).map(|pick| pick.local);
+        entry::write_deliver(block, view, self.sequence, plain, picks);
+        self.clients.counters.delivered_remote += 1;
+    }
+
+    /// Sets or clears the retained message of the topic [MQTT-3.3.1-5], [MQTT-3.3.1-6].
+    fn retain(&mut self, view: &MessageView<'_>) {
+        let topic = TopicName::assume_checked(view.topic);
+        if view.payload.bytes().is_empty() {
+            self.retained.clear(topic);
+            return;
+        }
+        let message = view.store();
+        let bytes = message.bytes() + view.topic.len();
+        let expires: Time = view.expires;
+        match self.retained.set(topic, message, bytes, self.sequence, expires) {
+            SetOutcome::Stored { .. } => {}
+            SetOutcome::RefusedCount | SetOutcome::RefusedBytes => {
+                self.clients.dropped(DropCause::RetainedLimit, 1);
+            }
+        }
+    }
+}

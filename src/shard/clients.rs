@@ -1,0 +1,143 @@
+//! The sessions and connections of one core and the bytes on their way out. Kept apart from the
+//! index so that a fan-out can walk the one while it writes to the other.
+
+use super::connection::{Connection, ConnectionKey, Phase};
+use super::counters::{Counters, DropCause};
+use super::session::{Session, SessionSlot};
+use super::settings::Settings;
+use crate::base::{ShardId, Slots, Time};
+use crate::codec::{self, ReasonCode, Version};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+
+/// Empty buffers kept for reuse, and the largest one worth keeping.
+const SPARE_BUFFERS: usize = 1024;
+const SPARE_BYTES: usize = 64 * 1024;
+
+/// Connections with output, in rotation, and buffers without content.
+#[derive(Default)]
+pub(super) struct Output {
+    pub(super) dirty: VecDeque<ConnectionKey>,
+    pub(super) spare: Vec<Vec<u8>>,
+}
+
+impl Output {
+    /// Keeps `buffer` for the next connection that needs one.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity > 0 && capacity <= SPARE_BYTES && self.spare.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+impl Connection {
+    /// Where packets for this connection are appended; puts it on the dirty list.
+    #[inline]
+    pub(super) fn writer(&mut self, output: &mut Output) -> &mut Vec<u8> {
+        if !self.dirty {
+            self.dirty = true;
+            output.dirty.push_back(self.key);
+        }
+        if self.out.capacity() == 0
+            && let Some(buffer) = output.spare.pop()
+        {
+            self.out = buffer;
+        }
+        &mut self.out
+    }
+}
+
+/// Sessions and connections of one core.
+pub(super) struct Clients {
+    pub(super) me: ShardId,
+    pub(super) now: Time,
+    pub(super) settings: Settings,
+    pub(super) sessions: Slots<Session>,
+    pub(super) by_id: HashMap<Box<str>, SessionSlot, RandomState>,
+    pub(super) connections: Slots<Connection>,
+    pub(super) output: Output,
+    pub(super) counters: Counters,
+    /// Connections to be closed as soon as nobody walks the index.
+    pub(super) doomed: Vec<(ConnectionKey, ReasonCode)>,
+    /// Sessions whose output shrank or whose window opened while replays wait.
+    pub(super) drained: Vec<SessionSlot>,
+    /// Scratch of the encoder.
+    pub(super) scratch: Vec<u8>,
+    pub(super) identifiers: Vec<u32>,
+    /// Bytes in all inboxes.
+    pub(super) unfinished: usize,
+}
+
+impl Clients {
+    pub(super) fn new(me: ShardId, settings: Settings, now: Time) -> Clients {
+        Clients {
+            me,
+            now,
+            settings,
+            sessions: Slots::default(),
+            by_id: HashMap::default(),
+            connections: Slots::default(),
+            output: Output::default(),
+            counters: Counters::default(),
+            doomed: Vec::new(),
+            drained: Vec::new(),
+            scratch: Vec::new(),
+            identifiers: Vec::new(),
+            unfinished: 0,
+        }
+    }
+
+    /// Encodes a protocol answer for `key`. A client that never reads its answers is closed.
+    pub(super) fn answer(
+        &mut self,
+        key: ConnectionKey,
+        encode: impl FnOnce(Version, &mut Vec<u8>),
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.phase == Phase::Draining {
+            return;
+        }
+        let version = connection.version;
+        let out = connection.writer(&mut self.output);
+        let before = out.len();
+        encode(version, out);
+        connection.answered += connection.out.len() - before;
+        if connection.answered > self.settings.limits.answer_bytes
+            && connection.pending_bytes() > self.settings.limits.out_buffer_bytes
+        {
+            self.counters.over_budget += 1;
+            self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
+        }
+    }
+
+    /// Sends all acknowledgements that are settled and not behind an unsettled one.
+    pub(super) fn flush_acks(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let version = connection.version;
+        while let Some((packet_id, qos, reason)) = connection.acks.pop() {
+            let kind = match qos {
+                codec::QoS::ExactlyOnce => codec::PacketType::Pubrec,
+                codec::QoS::AtLeastOnce | codec::QoS::AtMostOnce => codec::PacketType::Puback,
+            };
+            let out = connection.writer(&mut self.output);
+            let before = out.len();
+            codec::encode_ack(kind, version, packet_id, reason, None, out);
+            connection.answered += connection.out.len() - before;
+        }
+    }
+
+    /// The connection of a session, if it is one that can be written to.
+    #[inline]
+    pub(super) fn open_connection(&mut self, slot: SessionSlot) -> Option<&mut Connection> {
+        let key = self.sessions.get(slot)?.connection?;
+        self.connections.get_mut(key).filter(|connection| connection.phase == Phase::Open)
+    }
+
+    /// Counts `count` deliveries that did not happen.
+    pub(super) fn dropped(&mut self, cause: DropCause, count: usize) {
+        self.counters.dropped(cause, count);
+    }
+}

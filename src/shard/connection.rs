@@ -1,0 +1,162 @@
+//! A connection as its shard sees it: bytes that wait on either side, and what its client may do.
+
+use super::waiting::Cause;
+use crate::base::{Key, ShardId, Time};
+use crate::codec::Version;
+use crate::index::{Matched, SessionKey};
+use crate::session::PendingAcks;
+use crate::topic::AliasTable;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Names a connection on its shard. The shell keeps its sockets under the same keys.
+pub type ConnectionKey = Key<Connection>;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Accepted; its CONNECT has not arrived.
+    Lobby,
+    /// Its CONNECT belongs to another shard.
+    HandingOver(ShardId),
+    /// Serves a session of this shard.
+    Open,
+    /// Its last bytes are on their way; nothing more is read.
+    Draining,
+}
+
+/// Bytes received and not yet processed: an unfinished packet, or what waits for room.
+#[derive(Default, Debug)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Inbox {
+    /// The waiting bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds bytes; an unused inbox takes its memory from `spare`.
+    pub fn append(&mut self, bytes: &[u8], spare: &mut Vec<Vec<u8>>) {
+        if self.bytes.capacity() == 0
+            && let Some(buffer) = spare.pop()
+        {
+            self.bytes = buffer;
+        }
+        if self.start > 0 && self.bytes.len() + bytes.len() > self.bytes.capacity() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Forgets the first `count` bytes.
+    pub fn consume(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.bytes.len());
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+        }
+    }
+
+    /// Gives the memory of an empty inbox back.
+    pub fn release(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.bytes.capacity() > 0).then(|| std::mem::take(&mut self.bytes))
+    }
+}
+
+/// What the connection's last topic led to, so that a publisher of one topic pays for its lookup
+/// once.
+#[derive(Default)]
+pub struct TopicCache {
+    /// The topic; empty before the first.
+    pub topic: String,
+    /// Its owner.
+    pub owner: ShardId,
+    /// Whether its live messages are routed here although it is owned elsewhere.
+    pub by_publisher: bool,
+    /// What it matches here.
+    pub matched: Option<Rc<Matched>>,
+}
+
+/// One client connection. Lives on one shard at a time.
+pub struct Connection {
+    pub(super) key: ConnectionKey,
+    pub(super) phase: Phase,
+    pub(super) listener: u16,
+    pub(super) version: Version,
+    pub(super) session: Option<SessionKey>,
+    /// The client asked for reason strings and user properties.
+    pub(super) problem_information: bool,
+    /// On the list of connections with output.
+    pub(super) dirty: bool,
+    /// Not read until something has room.
+    pub(super) stalled: Option<Cause>,
+    /// The shell was told to stop reading.
+    pub(super) read_paused: bool,
+    /// Seconds; zero: none.
+    pub(super) keep_alive_s: u16,
+    pub(super) last_seen: Time,
+    /// QoS 1 and 2 messages that the client takes at a time.
+    pub(super) receive_maximum: u16,
+    /// Largest packet that the client takes.
+    pub(super) maximum_packet: u32,
+    pub(super) inbox: Inbox,
+    /// Encoded packets that wait for the shell.
+    pub(super) out: Vec<u8>,
+    /// Bytes that the shell is sending.
+    pub(super) in_flight: usize,
+    /// Bytes of protocol answers since the output was last empty.
+    pub(super) answered: usize,
+    pub(super) acks: PendingAcks,
+    pub(super) aliases: Option<Box<AliasTable>>,
+    pub(super) topic: Option<Box<TopicCache>>,
+    /// QoS 0 messages that wait as references for the output to shrink.
+    pub(super) late: VecDeque<super::session::Outgoing>,
+}
+
+impl Connection {
+    pub(super) fn new(key: ConnectionKey, listener: u16, now: Time) -> Connection {
+        Connection {
+            key,
+            phase: Phase::Lobby,
+            listener,
+            version: Version::V311,
+            session: None,
+            problem_information: true,
+            dirty: false,
+            stalled: None,
+            read_paused: false,
+            keep_alive_s: 0,
+            last_seen: now,
+            receive_maximum: u16::MAX,
+            maximum_packet: u32::MAX,
+            inbox: Inbox::default(),
+            out: Vec::new(),
+            in_flight: 0,
+            answered: 0,
+            acks: PendingAcks::default(),
+            aliases: None,
+            topic: None,
+            late: VecDeque::new(),
+        }
+    }
+
+    /// Encoded bytes that the client has not taken yet.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.out.len() + self.in_flight
+    }
+}

@@ -1,0 +1,144 @@
+//! What a shard counts. Written by its core alone; a copy is handed out for reading.
+
+/// Why a message was not delivered to somebody who should have got it. Each drop has one cause.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DropCause {
+    /// QoS 0 for a session that is not connected.
+    Offline,
+    /// QoS 0 while the connection could not take more.
+    LateOverflow,
+    /// QoS 1 or 2 while the outbox was full.
+    OutboxOverflow,
+    /// The message expired while it waited.
+    Expired,
+    /// The packet would be larger than the client accepts.
+    TooLarge,
+    /// The session ended with the message still waiting.
+    SessionEnded,
+    /// The connection was closed with QoS 0 messages still waiting for it.
+    ConnectionClosed,
+    /// The picked share group had nobody left.
+    GroupGone,
+    /// A retained message was over the limit of the store.
+    RetainedLimit,
+}
+
+impl DropCause {
+    /// All causes, in the order of [`Counters::drops`].
+    pub const ALL: [DropCause; 9] = [
+        DropCause::Offline,
+        DropCause::LateOverflow,
+        DropCause::OutboxOverflow,
+        DropCause::Expired,
+        DropCause::TooLarge,
+        DropCause::SessionEnded,
+        DropCause::ConnectionClosed,
+        DropCause::GroupGone,
+        DropCause::RetainedLimit,
+    ];
+
+    /// The label under which the cause is reported.
+    pub fn label(self) -> &'static str {
+        match self {
+            DropCause::Offline => "offline",
+            DropCause::LateOverflow => "late_overflow",
+            DropCause::OutboxOverflow => "outbox_overflow",
+            DropCause::Expired => "expired",
+            DropCause::TooLarge => "too_large",
+            DropCause::SessionEnded => "session_ended",
+            DropCause::ConnectionClosed => "connection_closed",
+            DropCause::GroupGone => "group_gone",
+            DropCause::RetainedLimit => "retained_limit",
+        }
+    }
+}
+
+macro_rules! counters {
+    ($( $(#[$doc:meta])* $name:ident ),+ $(,)?) => {
+        /// Counters of one shard since its start.
+        #[derive(Clone, Default, Debug)]
+        pub struct Counters {
+            $( $(#[$doc])* pub $name: u64, )+
+            /// Deliveries that did not happen, by [`DropCause`].
+            pub drops: [u64; DropCause::ALL.len()],
+        }
+
+        impl Counters {
+            /// All counters with their names, the drops by cause last.
+            pub fn entries(&self) -> impl Iterator<Item = (String, u64)> {
+                let plain = [$( (stringify!($name).to_owned(), self.$name) ),+];
+                let drops = DropCause::ALL.map(|cause| {
+                    (format!("dropped_{}", cause.label()), self.drops[cause as usize])
+                });
+                plain.into_iter().chain(drops)
+            }
+
+            /// Adds the counters of another shard.
+            pub fn add(&mut self, other: &Counters) {
+                $( self.$name += other.$name; )+
+                for (sum, more) in self.drops.iter_mut().zip(other.drops) {
+                    *sum += more;
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted by the shell.
+    connections_opened,
+    /// Connections whose slot was given back.
+    connections_closed,
+    /// Connections that became somebody's session here.
+    connects,
+    /// CONNECTs refused.
+    connects_refused,
+    /// Connections refused or closed because a budget was exhausted.
+    over_budget,
+    /// Connections handed to their home shard.
+    handed_over,
+    /// Sessions taken over by a new connection.
+    taken_over,
+    /// Connections closed because the peer broke the protocol.
+    protocol_errors,
+    /// Connections closed by their keep-alive.
+    keep_alive_timeouts,
+    /// Bytes received.
+    bytes_received,
+    /// Bytes handed to the shell for sending.
+    bytes_sent,
+    /// PUBLISH packets received.
+    publishes_received,
+    /// Messages that this shard accepted as owner (or routed itself in publisher mode).
+    messages_accepted,
+    /// PUBLISH packets sent, retransmissions included.
+    publishes_sent,
+    /// Messages refused with a reason code.
+    publishes_refused,
+    /// Entries forwarded to an owner.
+    forwarded,
+    /// Entries delivered to another core.
+    delivered_remote,
+    /// Times a source had to wait for room.
+    stalls,
+    /// Wills published.
+    wills,
+    /// Sessions created.
+    sessions_created,
+    /// Sessions ended.
+    sessions_ended,
+    /// Retained messages replayed to subscribers.
+    retained_replayed,
+}
+
+impl Counters {
+    /// Counts `count` deliveries that did not happen.
+    pub fn dropped(&mut self, cause: DropCause, count: usize) {
+        self.drops[cause as usize] += count as u64;
+    }
+
+    /// All drops.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+}

@@ -1,0 +1,341 @@
+//! From a message and a subscriber to bytes in an out buffer, a place in the window, or a place in
+//! the outbox. Policies act here, before anything is encoded.
+
+use super::clients::Clients;
+use super::connection::{ConnectionKey, Phase};
+use super::counters::DropCause;
+use super::session::{Identifiers, Outgoing, SessionSlot, slot_of};
+use crate::base::{PublisherId, Time};
+use crate::codec::{PublishOut, QoS, ReasonCode, Version};
+use crate::config::LateOverflow;
+use crate::index::Subscriber;
+use crate::session::{Message, MessageView, Pushed, Resend};
+use std::rc::Rc;
+
+/// What one fan-out shares between its subscribers: the stored message, made when the first one
+/// has to wait, and the QoS 0 packet in each form, encoded when the first one needs it.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) stored: Option<Rc<Message>>,
+    /// Encoded packets; the memory is borrowed from the shard for one fan-out.
+    bytes: Vec<u8>,
+    forms: [Option<(u32, u32)>; 4],
+}
+
+impl Prepared {
+    /// For a message that is `stored` already, or not; encodes into `bytes`.
+    pub(super) fn new(stored: Option<Rc<Message>>, mut bytes: Vec<u8>) -> Prepared {
+        bytes.clear();
+        Prepared { stored, bytes, forms: [None; 4] }
+    }
+
+    /// Gives the memory back.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The QoS 0 packet of `view` without identifiers.
+    #[inline]
+    fn form(&mut self, view: &MessageView<'_>, version: Version, retain: bool, now: Time) -> &[u8] {
+        let form = usize::from(version == Version::V5) << 1 | usize::from(retain);
+        let (start, end) = *self.forms[form].get_or_insert_with(|| {
+            let start = self.bytes.len() as u32;
+            let mut out = packet(view, now);
+            out.retain = retain;
+            out.encode(version, &mut self.bytes);
+            (start, self.bytes.len() as u32)
+        });
+        &self.bytes[start as usize..end as usize]
+    }
+}
+
+/// One subscription's claim on a message.
+pub(super) struct Claim {
+    pub(super) qos: QoS,
+    /// RETAIN flag of the outgoing PUBLISH.
+    pub(super) retain: bool,
+    pub(super) identifiers: Identifiers,
+}
+
+impl Claim {
+    /// The claim of one subscriber on a live message [MQTT-3.3.1-12], [MQTT-3.3.1-13].
+    #[inline]
+    pub(super) fn of(subscriber: &Subscriber, view: &MessageView<'_>) -> Claim {
+        let mut identifiers = Identifiers::default();
+        identifiers.add(subscriber.identifier);
+        Claim {
+            qos: subscriber.qos.min(view.qos),
+            retain: view.retain && subscriber.retain_as_published,
+            identifiers,
+        }
+    }
+
+    /// Joins another subscription of the same session: one copy, the highest QoS, all identifiers.
+    pub(super) fn join(&mut self, subscriber: &Subscriber, view: &MessageView<'_>) {
+        self.qos = self.qos.max(subscriber.qos.min(view.qos));
+        self.retain |= view.retain && subscriber.retain_as_published;
+        self.identifiers.add(subscriber.identifier);
+    }
+}
+
+/// Seconds until `expires` as a PUBLISH carries them [MQTT-3.3.2-6].
+fn expiry_s(expires: Time, now: Time) -> Option<u32> {
+    if expires == Time::NEVER {
+        return None;
+    }
+    let seconds = expires.0.saturating_sub(now.0).div_ceil(1_000_000);
+    Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+fn packet<'a>(view: &MessageView<'a>, now: Time) -> PublishOut<'a> {
+    PublishOut {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: view.topic,
+        packet_id: None,
+        alias: None,
+        expiry_s: expiry_s(view.expires, now),
+        subscription_ids: &[],
+        forwarded: view.properties,
+        payload: view.payload.bytes(),
+    }
+}
+
+impl Clients {
+    /// Delivers to one session of this core.
+    #[inline]
+    pub(super) fn deliver(
+        &mut self,
+        view: &MessageView<'_>,
+        session: crate::index::SessionKey,
+        claim: Claim,
+        prepared: &mut Prepared,
+    ) {
+        let slot = slot_of(session);
+        if view.expires <= self.now {
+            return self.dropped(DropCause::Expired, 1);
+        }
+        match claim.qos {
+            QoS::AtMostOnce => self.deliver_at_most_once(view, slot, claim, prepared),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                let stored = prepared.stored.get_or_insert_with(|| view.store());
+                let outgoing = Outgoing {
+                    message: Rc::clone(stored),
+                    qos: claim.qos,
+                    retain: claim.retain,
+                    identifiers: claim.identifiers,
+                };
+                self.deliver_acknowledged(slot, outgoing);
+            }
+        }
+    }
+
+    #[inline]
+    fn deliver_at_most_once(
+        &mut self,
+        view: &MessageView<'_>,
+        slot: SessionSlot,
+        claim: Claim,
+        prepared: &mut Prepared,
+    ) {
+        let (now, high_water) = (self.now, self.settings.limits.out_buffer_bytes);
+        let key = self.sessions.get(slot).and_then(|session| session.connection);
+        let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) else {
+            return self.dropped(DropCause::Offline, 1);
+        };
+        if connection.pending_bytes() >= high_water || !connection.late.is_empty() {
+            let stored = prepared.stored.get_or_insert_with(|| view.store());
+            let outgoing = Outgoing {
+                message: Rc::clone(stored),
+                qos: QoS::AtMostOnce,
+                retain: claim.retain,
+                identifiers: claim.identifiers,
+            };
+            let key = connection.key;
+            return self.deliver_late(key, outgoing);
+        }
+        let version = connection.version;
+        if version == Version::V5 && !claim.identifiers.is_empty() {
+            let mut out = packet(view, now);
+            out.retain = claim.retain;
+            out.subscription_ids = claim.identifiers.list(&mut self.identifiers);
+            if out.encoded_len(version) > connection.maximum_packet as usize {
+                return self.dropped(DropCause::TooLarge, 1);
+            }
+            out.encode(version, connection.writer(&mut self.output));
+        } else {
+            let bytes = prepared.form(view, version, claim.retain, now);
+            if bytes.len() > connection.maximum_packet as usize {
+                return self.dropped(DropCause::TooLarge, 1);
+            }
+            connection.writer(&mut self.output).extend_from_slice(bytes);
+        }
+        self.counters.publishes_sent += 1;
+    }
+
+    /// QoS 0 for a connection above its high water: a short queue of references.
+    fn deliver_late(&mut self, key: ConnectionKey, outgoing: Outgoing) {
+        let limit = self.settings.session.late_messages;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.late.len() < limit {
+            connection.late.push_back(outgoing);
+            return;
+        }
+        match self.settings.session.late_overflow {
+            LateOverflow::DropNewest => {}
+            LateOverflow::DropOldest => {
+                if connection.late.pop_front().is_some() {
+                    connection.late.push_back(outgoing);
+                }
+            }
+            LateOverflow::Disconnect => self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED)),
+        }
+        self.dropped(DropCause::LateOverflow, 1);
+    }
+
+    /// QoS 1 and 2: into the window when the client can take it, else into the outbox.
+    pub(super) fn deliver_acknowledged(&mut self, slot: SessionSlot, outgoing: Outgoing) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        if session.outbox.is_empty()
+            && let Some(connection) = session.connection.and_then(|k| self.connections.get_mut(k))
+            && connection.phase == Phase::Open
+            && connection.pending_bytes() < self.settings.limits.out_buffer_bytes
+            && session.window.has_room(usize::from(connection.receive_maximum))
+        {
+            return self.send_acknowledged(slot, outgoing);
+        }
+        let bytes = outgoing.message.bytes();
+        let (limits, policy) = (self.settings.outbox(), self.settings.overflow());
+        match session.outbox.push(outgoing, bytes, limits, policy) {
+            Pushed::Queued => {}
+            Pushed::Displaced(count) => self.dropped(DropCause::OutboxOverflow, count),
+            Pushed::Dropped => self.dropped(DropCause::OutboxOverflow, 1),
+            Pushed::Disconnect => {
+                self.doomed.extend(session.connection.map(|key| (key, ReasonCode::QUOTA_EXCEEDED)));
+                self.dropped(DropCause::OutboxOverflow, 1);
+            }
+        }
+    }
+
+    /// Sends a QoS 1 or 2 message now; the caller knows that the window has room.
+    fn send_acknowledged(&mut self, slot: SessionSlot, outgoing: Outgoing) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(connection) = session.connection.and_then(|k| self.connections.get_mut(k)) else {
+            return;
+        };
+        let message = Rc::clone(&outgoing.message);
+        let (qos, retain) = (outgoing.qos, outgoing.retain);
+        let ids = outgoing.identifiers.list(&mut self.identifiers);
+        let mut out = packet(&message.view(), self.now);
+        (out.qos, out.retain, out.subscription_ids) = (qos, retain, ids);
+        out.packet_id = crate::base::PacketId::new(1);
+        let version = connection.version;
+        if connection.maximum_packet != u32::MAX
+            && out.encoded_len(version) > connection.maximum_packet as usize
+        {
+            // Treated as sent [MQTT-3.1.2-25]: it takes no place in the window.
+            return self.dropped(DropCause::TooLarge, 1);
+        }
+        out.packet_id = Some(session.window.send(outgoing));
+        out.encode(version, connection.writer(&mut self.output));
+        self.counters.publishes_sent += 1;
+    }
+
+    /// Sends what waits for a session, as far as its window and its out buffer have room:
+    /// retransmissions first, then the outbox, then late QoS 0 messages.
+    pub(super) fn refill(&mut self, slot: SessionSlot) {
+        self.resend(slot);
+        let high_water = self.settings.limits.out_buffer_bytes;
+        loop {
+            let Some(session) = self.sessions.get_mut(slot) else { return };
+            let Some(key) = session.connection else { return };
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            if connection.phase != Phase::Open || connection.pending_bytes() >= high_water {
+                return;
+            }
+            if session.window.has_room(usize::from(connection.receive_maximum))
+                && let Some(outgoing) = session.outbox.pop()
+            {
+                if outgoing.message.expires() <= self.now {
+                    self.dropped(DropCause::Expired, 1);
+                } else {
+                    self.send_acknowledged(slot, outgoing);
+                }
+                continue;
+            }
+            let Some(outgoing) = connection.late.pop_front() else { break };
+            self.send_late(key, &outgoing);
+        }
+        if self.sessions.get(slot).is_some_and(|session| !session.replays.is_empty()) {
+            self.drained.push(slot);
+        }
+    }
+
+    fn send_late(&mut self, key: ConnectionKey, outgoing: &Outgoing) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if outgoing.message.expires() <= self.now {
+            return self.dropped(DropCause::Expired, 1);
+        }
+        let mut out = packet(&outgoing.message.view(), self.now);
+        out.retain = outgoing.retain;
+        out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
+        if out.encoded_len(connection.version) > connection.maximum_packet as usize {
+            return self.dropped(DropCause::TooLarge, 1);
+        }
+        out.encode(connection.version, connection.writer(&mut self.output));
+        self.counters.publishes_sent += 1;
+    }
+
+    /// Sends again what was in flight when the last connection ended [MQTT-4.4.0-1].
+    fn resend(&mut self, slot: SessionSlot) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(connection) = session.connection.and_then(|k| self.connections.get_mut(k)) else {
+            return;
+        };
+        let limit = usize::from(connection.receive_maximum);
+        let high_water = self.settings.limits.out_buffer_bytes;
+        let version = connection.version;
+        while connection.pending_bytes() < high_water
+            && let Some(resend) = session.window.next_resend(limit)
+        {
+            let writer = connection.writer(&mut self.output);
+            match resend {
+                Resend::Publish(id, outgoing) => {
+                    let mut out = packet(&outgoing.message.view(), self.now);
+                    (out.dup, out.qos, out.retain) = (true, outgoing.qos, outgoing.retain);
+                    out.packet_id = Some(id);
+                    out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
+                    out.encode(version, writer);
+                    self.counters.publishes_sent += 1;
+                }
+                Resend::Release(id) => crate::codec::encode_ack(
+                    crate::codec::PacketType::Pubrel,
+                    version,
+                    id,
+                    ReasonCode::SUCCESS,
+                    None,
+                    writer,
+                ),
+            }
+        }
+    }
+
+    /// Whether `publisher` is this session, for no-local [MQTT-3.8.3-3].
+    #[inline]
+    pub(super) fn is_own(&self, subscriber: &Subscriber, publisher: PublisherId) -> bool {
+        subscriber.no_local
+            && PublisherId::session(self.me, slot_of(subscriber.session)) == publisher
+    }
+
+    /// Whether a session has room for `count` more replayed messages.
+    pub(super) fn takes_replay(&self, slot: SessionSlot, count: usize) -> bool {
+        let Some(session) = self.sessions.get(slot) else { return false };
+        let Some(connection) = session.connection.and_then(|key| self.connections.get(key)) else {
+            return false;
+        };
+        connection.pending_bytes() < self.settings.limits.out_buffer_bytes / 2
+            && session.outbox.len() + count <= self.settings.session.outbox_messages / 2 + 1
+            && session.outbox.bytes() <= self.settings.session.outbox_bytes / 2
+    }
+}

@@ -1,0 +1,299 @@
+//! Bytes from connections: framing, unfinished packets, and what happens when a source must wait.
+
+use super::connection::{Connection, ConnectionKey, Phase};
+use super::waiting::{Cause, Source};
+use super::{Command, Shard};
+use crate::base::Time;
+use crate::codec::{self, DecodeError, Frame, Packet, Publish, ReasonCode, Version};
+
+/// Received bytes that a stalled connection may hold before its reading is stopped.
+const PAUSE_BYTES: usize = 64 * 1024;
+
+/// What to do after a packet.
+pub(super) enum Flow {
+    /// Go on with the next one.
+    Next,
+    /// Leave the packet where it is and wait.
+    Stall(Cause),
+    /// The connection takes no more input.
+    Stop,
+}
+
+impl Shard {
+    /// A connection was accepted on `listener`. `None`: refused, close it.
+    pub fn open(&mut self, listener: u16) -> Option<ConnectionKey> {
+        if self.draining || self.lobby >= self.clients.settings.lobby {
+            self.clients.counters.over_budget += 1;
+            return None;
+        }
+        self.lobby += 1;
+        self.clients.counters.connections_opened += 1;
+        Some(self.insert_connection(listener))
+    }
+
+    /// Makes a slot for a connection in the lobby.
+    pub(super) fn insert_connection(&mut self, listener: u16) -> ConnectionKey {
+        let now = self.clients.now;
+        let vacant = Connection::new(ConnectionKey::from_parts(0, 0), listener, now);
+        let key = self.clients.connections.insert(vacant);
+        if let Some(connection) = self.clients.connections.get_mut(key) {
+            connection.key = key;
+        }
+        let deadlines = &self.clients.settings.connect_deadlines_us;
+        let deadline = deadlines.get(usize::from(listener)).copied().unwrap_or(10_000_000);
+        self.wheel.insert(
+            Time(now.0.saturating_add(deadline)),
+            super::timers::Timer::ConnectDeadline(key),
+        );
+        key
+    }
+
+    /// Bytes arrived on a connection.
+    pub fn receive(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        let now = self.clients.now;
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        connection.last_seen = now;
+        self.clients.counters.bytes_received += bytes.len() as u64;
+        if connection.phase == Phase::Draining {
+            return;
+        }
+        if connection.stalled.is_some() {
+            self.keep(key, bytes);
+            return self.pause_if_full(key);
+        }
+        let rest = if connection.inbox.is_empty() { bytes } else { self.complete(key, bytes) };
+        if !rest.is_empty() {
+            let used = self.parse(key, rest);
+            self.keep(key, &rest[used..]);
+        }
+        self.after_input(key);
+    }
+
+    /// After input of a connection in the lobby: it is read piece by piece until its CONNECT.
+    fn after_input(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        if let Some(buffer) = connection.inbox.release() {
+            self.clients.output.recycle(buffer);
+        }
+        if connection.phase == Phase::Lobby && connection.stalled.is_none() {
+            self.commands.push_back(Command::ReadMore(key));
+        }
+    }
+
+    /// Appends to the inbox, within the budget of the core.
+    fn keep(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        if bytes.is_empty() || connection.phase == Phase::Draining {
+            return;
+        }
+        connection.inbox.append(bytes, &mut self.clients.output.spare);
+        self.clients.unfinished += bytes.len();
+        if self.clients.unfinished > self.clients.settings.limits.unfinished_bytes {
+            self.clients.counters.over_budget += 1;
+            self.clients.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
+        }
+    }
+
+    fn consume(&mut self, key: ConnectionKey, count: usize) {
+        if let Some(connection) = self.clients.connections.get_mut(key) {
+            let count = count.min(connection.inbox.len());
+            connection.inbox.consume(count);
+            self.clients.unfinished -= count;
+        }
+    }
+
+    /// Completes the unfinished packet in the inbox with as few of `bytes` as it needs, so that
+    /// the rest is parsed where it lies. Returns what is left.
+    fn complete<'b>(&mut self, key: ConnectionKey, mut bytes: &'b [u8]) -> &'b [u8] {
+        let max = self.clients.settings.limits.packet_bytes;
+        loop {
+            let Some(connection) = self.clients.connections.get_mut(key) else { return &[] };
+            if connection.inbox.is_empty() {
+                return bytes;
+            }
+            let missing = missing_bytes(connection.inbox.bytes()).min(max);
+            let taken = missing.min(bytes.len());
+            self.keep(key, &bytes[..taken]);
+            bytes = &bytes[taken..];
+            if taken == missing {
+                self.parse_inbox(key);
+                let Some(connection) = self.clients.connections.get_mut(key) else { return &[] };
+                if connection.stalled.is_some() || connection.phase == Phase::Draining {
+                    self.keep(key, bytes);
+                    return &[];
+                }
+            }
+            if bytes.is_empty() {
+                return bytes;
+            }
+        }
+    }
+
+    /// Parses what waits in the inbox.
+    pub(super) fn parse_inbox(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        let inbox = std::mem::take(&mut connection.inbox);
+        let used = self.parse(key, inbox.bytes());
+        match self.clients.connections.get_mut(key) {
+            Some(connection) => {
+                debug_assert!(connection.inbox.is_empty());
+                connection.inbox = inbox;
+                self.consume(key, used);
+            }
+            None => self.clients.unfinished -= inbox.len(),
+        }
+    }
+
+    /// Processes whole packets at the front of `bytes`; returns how many bytes they were.
+    fn parse(&mut self, key: ConnectionKey, bytes: &[u8]) -> usize {
+        let max = self.clients.settings.limits.packet_bytes;
+        let mut used = 0;
+        while used < bytes.len() {
+            let flow = match codec::frame(&bytes[used..], max) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    let len = frame.len;
+                    let flow = self.packet(key, &frame);
+                    if matches!(flow, Flow::Next) {
+                        used += len;
+                    }
+                    flow
+                }
+                Err(error) => {
+                    self.fault(key, &error);
+                    Flow::Stop
+                }
+            };
+            match flow {
+                Flow::Next => {}
+                Flow::Stall(cause) => {
+                    self.stall(key, cause);
+                    break;
+                }
+                Flow::Stop => return bytes.len(),
+            }
+        }
+        used
+    }
+
+    fn packet(&mut self, key: ConnectionKey, frame: &Frame<'_>) -> Flow {
+        let Some(connection) = self.clients.connections.get(key) else { return Flow::Stop };
+        let version = connection.version;
+        match connection.phase {
+            Phase::Lobby => return self.connect(key, frame),
+            Phase::HandingOver(_) | Phase::Draining => return Flow::Stop,
+            Phase::Open => {}
+        }
+        if frame.packet_type() == codec::PacketType::Publish {
+            return match Publish::decode(frame.first, frame.body, version) {
+                Ok(publish) => self.publish(key, &publish),
+                Err(error) => self.fault(key, &error),
+            };
+        }
+        match codec::decode(frame, version) {
+            Ok(packet) => self.control(key, packet),
+            Err(error) => self.fault(key, &error),
+        }
+    }
+
+    fn control(&mut self, key: ConnectionKey, packet: Packet<'_>) -> Flow {
+        match packet {
+            Packet::Puback(ack) => self.puback(key, &ack),
+            Packet::Pubrec(ack) => self.pubrec(key, &ack),
+            Packet::Pubrel(ack) => self.pubrel(key, &ack),
+            Packet::Pubcomp(ack) => self.pubcomp(key, &ack),
+            Packet::Subscribe(subscribe) => return self.subscribe(key, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(key, &unsubscribe),
+            Packet::Pingreq => {
+                self.clients.answer(key, |_, out| codec::encode_pingresp(out));
+            }
+            Packet::Disconnect(disconnect) => return self.disconnected(key, &disconnect),
+            Packet::Connect(_) => return self.violation(key, "a second CONNECT"),
+            Packet::Auth(_) => return self.violation(key, "AUTH without an exchange"),
+            Packet::Publish(_) => unreachable!("decoded on its own"),
+            Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => return self.violation(key, "a packet that only servers send"),
+        }
+        Flow::Next
+    }
+
+    /// The peer broke the protocol.
+    pub(super) fn violation(&mut self, key: ConnectionKey, what: &'static str) -> Flow {
+        self.fault(key, &DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what })
+    }
+
+    /// The peer sent something that can't stand: say why and close.
+    pub(super) fn fault(&mut self, key: ConnectionKey, error: &DecodeError) -> Flow {
+        self.clients.counters.protocol_errors += 1;
+        let Some(connection) = self.clients.connections.get(key) else { return Flow::Stop };
+        let what = connection.problem_information.then_some(error.what);
+        let client = connection.session.and_then(|session| {
+            self.clients.sessions.get(super::session::slot_of(session))
+        });
+        let client_id = client.map_or("", |session| &*session.client_id);
+        tracing::info!(client_id, reason = %error.reason, what = error.what, "connection closed");
+        if connection.phase != Phase::Lobby {
+            self.say_goodbye(key, error.reason, what);
+        }
+        self.end_connection(key, true);
+        Flow::Stop
+    }
+
+    /// Puts a connection into the queue for `cause`.
+    fn stall(&mut self, key: ConnectionKey, cause: Cause) {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        connection.stalled = Some(cause);
+        if cause != Cause::HandOver {
+            self.clients.counters.stalls += 1;
+            self.waiting.add(cause, Source::Connection(key));
+        }
+    }
+
+    fn pause_if_full(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        if connection.inbox.len() > PAUSE_BYTES && !connection.read_paused {
+            connection.read_paused = true;
+            self.commands.push_back(Command::Pause(key));
+        }
+    }
+
+    /// Lets a connection that waited try again; false when it waits again.
+    pub(super) fn resume(&mut self, key: ConnectionKey) -> bool {
+        let now = self.clients.now;
+        let Some(connection) = self.clients.connections.get_mut(key) else { return true };
+        connection.stalled = None;
+        // Time spent waiting for the broker is not silence of the client.
+        connection.last_seen = now;
+        self.parse_inbox(key);
+        let Some(connection) = self.clients.connections.get_mut(key) else { return true };
+        if connection.stalled.is_some() {
+            self.pause_if_full(key);
+            return false;
+        }
+        if connection.read_paused && connection.phase == Phase::Open {
+            connection.read_paused = false;
+            self.commands.push_back(Command::Resume(key));
+        }
+        self.after_input(key);
+        true
+    }
+
+    /// Whether a client of `version` gets reason codes in acknowledgements.
+    pub(super) fn version_of(&self, key: ConnectionKey) -> Version {
+        self.clients.connections.get(key).map_or(Version::V311, |connection| connection.version)
+    }
+}
+
+/// How many bytes the unfinished packet at the front of `inbox` lacks, as far as can be seen.
+fn missing_bytes(inbox: &[u8]) -> usize {
+    let mut length = 0;
+    for (at, byte) in inbox.iter().skip(1).take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return (length + at + 2).saturating_sub(inbox.len()).max(1);
+        }
+    }
+    1
+}

@@ -1,0 +1,274 @@
+//! What other shards send: replies, deliveries and requests, and the rotation of all sources.
+
+use super::Shard;
+use super::accept::Duty;
+use super::entry::{self, Entry, Position};
+use super::fanout::FanOut;
+use super::publish::accepted_reason;
+use super::waiting::{Cause, Source};
+use crate::base::{Key, PacketId, ShardId};
+use crate::codec::ReasonCode;
+use crate::mesh::{Block, Reply};
+use crate::topic::{TopicFilter, TopicName};
+
+/// Blocks of requests that one lane may have served per tick.
+const LANE_BLOCKS: usize = 4;
+
+/// Where the reading of one peer's lanes stands.
+#[derive(Default)]
+pub(super) struct Lane {
+    requests: Option<(Block, Position)>,
+    /// The next request waits in a queue.
+    blocked: bool,
+    /// More requests may be in the ring.
+    requests_rang: bool,
+    delivers: Option<(Block, Position)>,
+    delivers_rang: bool,
+    /// A delivery to more local subscribers than one tick serves; later ones wait behind it.
+    fanout: Option<FanOut>,
+}
+
+impl Lane {
+    /// Whether the lane has something for the next tick.
+    pub(super) fn has_work(&self) -> bool {
+        self.fanout.is_some()
+            || self.delivers_rang
+            || self.delivers.is_some()
+            || (self.requests_rang || self.requests.is_some()) && !self.blocked
+    }
+}
+
+impl Shard {
+    /// Takes all replies of the peers that rang.
+    pub(super) fn take_replies(&mut self) {
+        let rang = std::mem::take(&mut self.rang);
+        for peer in rang.iter().filter(|peer| *peer != self.me) {
+            let lane = &mut self.lanes[peer.index()];
+            (lane.requests_rang, lane.delivers_rang) = (true, true);
+            while let Some(reply) = self.mesh.next_reply(peer) {
+                if let Some(packet_id) = PacketId::new(reply.detail as u16) {
+                    self.settle(Key::from_bits(reply.token), packet_id, ReasonCode(reply.reason));
+                }
+            }
+        }
+    }
+
+    /// Drains the deliveries of all peers, within the budget of the tick.
+    pub(super) fn serve_delivers(&mut self) {
+        for peer in 0..self.lanes.len() {
+            let lane = &self.lanes[peer];
+            if lane.delivers_rang || lane.delivers.is_some() || lane.fanout.is_some() {
+                self.serve_deliver_lane(ShardId(peer as u8));
+            }
+        }
+    }
+
+    fn serve_deliver_lane(&mut self, peer: ShardId) {
+        if let Some(mut fanout) = self.lanes[peer.index()].fanout.take()
+            && (self.targets_left == 0 || !self.continue_fan_out(&mut fanout))
+        {
+            self.lanes[peer.index()].fanout = Some(fanout);
+            return;
+        }
+        loop {
+            if self.targets_left == 0 || self.lanes[peer.index()].fanout.is_some() {
+                return;
+            }
+            let head = self.lanes[peer.index()].delivers.take();
+            let next = || self.mesh.next_delivers(peer).map(|block| (block, Position::default()));
+            let Some((block, mut position)) = head.or_else(next) else {
+                self.lanes[peer.index()].delivers_rang = false;
+                return;
+            };
+            while let Some((entry, behind)) = entry::read(&block, position) {
+                position = behind;
+                self.delivered(peer, &entry);
+                if self.targets_left == 0 || self.lanes[peer.index()].fanout.is_some() {
+                    break;
+                }
+            }
+            if entry::read(&block, position).is_some() {
+                self.lanes[peer.index()].delivers = Some((block, position));
+            } else {
+                self.mesh.give_back_delivers(peer, block);
+            }
+        }
+    }
+
+    fn delivered(&mut self, from: ShardId, entry: &Entry<'_>) {
+        match entry {
+            Entry::Deliver { message, sequence, plain, picks } => {
+                self.note_seen(from, *sequence);
+                if *plain {
+                    let matched = self.index.matches(TopicName::assume_checked(message.topic));
+                    let fanout = self.start_fan_out(message, &matched, from, *sequence);
+                    self.lanes[from.index()].fanout = fanout;
+                }
+                for local in picks.iter() {
+                    self.deliver_to_group(local, message);
+                }
+            }
+            Entry::Installed { token, sequence } => self.installed(from, *token, *sequence),
+            Entry::Retained { token, message } => self.replayed(*token, message, None),
+            Entry::RetainedEnd { token, after } => self.replay_ended(*token, *after),
+            Entry::Publish { .. }
+            | Entry::Interest { .. }
+            | Entry::Group { .. }
+            | Entry::Pull { .. }
+            | Entry::HandOver { .. } => unreachable!("requests don't travel as deliveries"),
+        }
+    }
+
+    /// Serves the requests of all peers in rotation.
+    pub(super) fn serve_requests(&mut self) {
+        let lanes = self.lanes.len();
+        self.first_lane = (self.first_lane + 1) % lanes;
+        for ahead in 0..lanes {
+            let peer = (self.first_lane + ahead) % lanes;
+            let lane = &self.lanes[peer];
+            if (lane.requests_rang || lane.requests.is_some()) && !lane.blocked {
+                self.turn_left = usize::MAX;
+                self.serve_request_lane(ShardId(peer as u8), LANE_BLOCKS);
+            }
+        }
+    }
+
+    /// Serves requests of one peer until `blocks` are done or one has to wait.
+    fn serve_request_lane(&mut self, peer: ShardId, blocks: usize) {
+        for _ in 0..blocks {
+            let head = self.lanes[peer.index()].requests.take();
+            let next = || self.mesh.next_requests(peer).map(|block| (block, Position::default()));
+            let Some((mut block, mut position)) = head.or_else(next) else {
+                self.lanes[peer.index()].requests_rang = false;
+                return;
+            };
+            loop {
+                let (handled, behind) = match entry::read(&block, position) {
+                    None => break,
+                    Some((Entry::HandOver { .. }, behind)) => {
+                        self.take_in(&mut block, position);
+                        (Ok(()), behind)
+                    }
+                    Some((entry, behind)) => (self.requested(peer, &entry), behind),
+                };
+                if let Err(cause) = handled {
+                    let lane = &mut self.lanes[peer.index()];
+                    lane.requests = Some((block, position));
+                    lane.blocked = true;
+                    self.waiting.add(cause, Source::Lane(peer));
+                    return;
+                }
+                position = behind;
+            }
+            self.mesh.give_back_requests(peer, block);
+        }
+    }
+
+    fn take_in(&mut self, block: &mut Block, position: Position) {
+        let carried = entry::take_carried(block, position);
+        if let Some((Entry::HandOver { listener, unparsed }, _)) = entry::read(block, position)
+            && let Some(carried) = carried
+        {
+            self.adopt(listener, unparsed, carried);
+        }
+    }
+
+    /// Handles one request; an error says what it waits for, and nothing was changed.
+    fn requested(&mut self, from: ShardId, entry: &Entry<'_>) -> Result<(), Cause> {
+        match entry {
+            Entry::Publish { message, scope, ack } => {
+                let matched = self.index.matches(TopicName::assume_checked(message.topic));
+                let interest = self.accept(message, &matched, Duty::from(*scope))?;
+                if let Some(ack) = ack {
+                    // A publisher's core that served somebody itself says so by its scope.
+                    let served = interest || Duty::from(*scope) == Duty::Groups;
+                    let reason = accepted_reason(served).0;
+                    let detail = u64::from(ack.packet_id.get());
+                    self.mesh.reply(from, Reply { token: ack.session, detail, reason });
+                }
+            }
+            Entry::Interest { filter, present, token } => {
+                self.check_marker(from, *token)?;
+                if let Ok(filter) = TopicFilter::new(filter) {
+                    if *present {
+                        self.index.set_interest(filter, from);
+                    } else {
+                        self.index.clear_interest(filter, from);
+                    }
+                }
+                self.confirm(from, *token);
+            }
+            Entry::Group { filter, group, local, online, total, token } => {
+                self.check_marker(from, *token)?;
+                if let Ok(filter) = TopicFilter::new(filter) {
+                    self.index.set_group_members(filter, group, from, *local, *online, *total);
+                }
+                self.confirm(from, *token);
+            }
+            Entry::Pull { token, filter, after, as_of } => {
+                self.pulled(from, *token, filter, *after, *as_of)?;
+            }
+            Entry::HandOver { .. }
+            | Entry::Deliver { .. }
+            | Entry::Installed { .. }
+            | Entry::Retained { .. }
+            | Entry::RetainedEnd { .. } => unreachable!("not a request"),
+        }
+        Ok(())
+    }
+
+    fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {
+        let cause = Cause::Deliver(to);
+        let full = token != 0
+            && (self.waiting.must_queue(cause)
+                || !self.mesh.deliver_room(to, entry::text_entry_len(0)));
+        if full { Err(cause) } else { Ok(()) }
+    }
+
+    /// Confirms an interest; room was checked.
+    fn confirm(&mut self, to: ShardId, token: u64) {
+        if token != 0 {
+            let sequence = self.sequence;
+            let block = self.mesh.deliver(to, entry::text_entry_len(0));
+            entry::write(block, &Entry::Installed { token, sequence });
+        }
+    }
+
+    /// Lets waiting sources try again, in rotation, as long as what they wait for is there.
+    pub(super) fn serve_waiting(&mut self) {
+        let turns = 64.max(2 * self.lanes.len());
+        for cause in self.waiting.causes() {
+            self.waiting.serving = Some(cause);
+            for _ in 0..turns {
+                let Some(source) = self.waiting.next(cause) else { break };
+                self.turn_left = self.clients.settings.tick.turn_bytes;
+                if !self.try_again(source, cause) {
+                    break;
+                }
+            }
+            self.waiting.serving = None;
+        }
+        self.turn_left = usize::MAX;
+    }
+
+    /// False: the source waits for `cause` again, so the others need not try.
+    fn try_again(&mut self, source: Source, cause: Cause) -> bool {
+        match source {
+            Source::Connection(key) => {
+                self.resume(key);
+                let connection = self.clients.connections.get(key);
+                connection.is_none_or(|connection| connection.stalled != Some(cause))
+                    || self.turn_left == 0 && self.targets_left > 0
+            }
+            Source::Lane(peer) => {
+                self.lanes[peer.index()].blocked = false;
+                self.serve_request_lane(peer, LANE_BLOCKS);
+                !self.lanes[peer.index()].blocked || self.turn_left == 0 && self.targets_left > 0
+            }
+            Source::Own => {
+                self.publish_own();
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A session as its home shard holds it: the protocol state of [`crate::session`] with the topics,
+//! the connection and the will that belong to it.
+
+use super::connection::ConnectionKey;
+use super::replay::ReplayKey;
+use crate::base::{Key, PublisherId, Time};
+use crate::codec::{QoS, Version};
+use crate::index::{GroupKey, NodeKey, SessionKey};
+use crate::session::{Message, Outbox, Receiving, Window};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+
+/// Slot of a session; [`SessionKey`] is the same name in the index's terms.
+pub(super) type SessionSlot = Key<Session>;
+
+/// The slot that the index knows as `key`.
+pub(super) fn slot_of(key: SessionKey) -> SessionSlot {
+    Key::from_bits(key.to_bits())
+}
+
+/// The index's name for `slot`.
+pub(super) fn key_of(slot: SessionSlot) -> SessionKey {
+    Key::from_bits(slot.to_bits())
+}
+
+/// Subscription identifiers of one delivery; mostly none or one.
+#[derive(Clone, Default, Debug)]
+pub struct Identifiers {
+    first: Option<NonZeroU32>,
+    more: Option<Box<Vec<u32>>>,
+}
+
+impl Identifiers {
+    /// Adds an identifier.
+    pub(super) fn add(&mut self, identifier: Option<NonZeroU32>) {
+        match (identifier, self.first) {
+            (None, _) => {}
+            (Some(_), None) => self.first = identifier,
+            (Some(identifier), Some(_)) => self.more.get_or_insert_default().push(identifier.get()),
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The identifiers, through `scratch`.
+    pub(super) fn list<'a>(&self, scratch: &'a mut Vec<u32>) -> &'a [u32] {
+        scratch.clear();
+        scratch.extend(self.first.map(NonZeroU32::get));
+        scratch.extend(self.more.iter().flat_map(|more| more.iter().copied()));
+        scratch
+    }
+}
+
+/// A message on its way to one session.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub(super) message: Rc<Message>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: Identifiers,
+}
+
+/// Where a subscription of the session stands in the index.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Subscribed {
+    Plain(NodeKey),
+    Shared(GroupKey),
+}
+
+/// A will that waits for its connection to end badly.
+#[derive(Debug)]
+pub(super) struct Will {
+    pub(super) message: Rc<Message>,
+    /// Seconds of message expiry, counted from publication.
+    pub(super) expiry_s: Option<u32>,
+    pub(super) delay_s: u32,
+}
+
+/// One session. Lives on its home shard from creation to end.
+pub struct Session {
+    pub(super) client_id: Box<str>,
+    pub(super) connection: Option<ConnectionKey>,
+    pub(super) version: Version,
+    /// Seconds that the session outlives its connection; `u32::MAX` is for ever.
+    pub(super) expiry_s: u32,
+    /// When it ends, while it has no connection.
+    pub(super) ends: Time,
+    pub(super) publisher: PublisherId,
+    pub(super) subscriptions: HashMap<Box<str>, Subscribed, RandomState>,
+    pub(super) receiving: Receiving,
+    pub(super) window: Window<Outgoing>,
+    pub(super) outbox: Outbox<Outgoing>,
+    pub(super) will: Option<Box<Will>>,
+    /// When the will is due, once its connection is gone.
+    pub(super) will_due: Time,
+    pub(super) replays: Vec<ReplayKey>,
+}

@@ -1,0 +1,98 @@
+//! What is due when. Entries are not cancelled; each one looks whether it still means something.
+
+use super::Shard;
+use super::connection::{Connection, ConnectionKey, Phase};
+use super::session::SessionSlot;
+use crate::base::Time;
+use crate::codec::ReasonCode;
+
+/// Longest time between two looks at a keep-alive, so that entries of closed connections go soon.
+const KEEP_ALIVE_HOP_S: u64 = 64;
+const SECOND_US: u64 = 1_000_000;
+
+/// Something that becomes due.
+pub(super) enum Timer {
+    /// The CONNECT must have arrived.
+    ConnectDeadline(ConnectionKey),
+    /// The client must have sent something.
+    KeepAlive(ConnectionKey),
+    /// The session has been without a connection for its expiry interval.
+    SessionEnd(SessionSlot),
+    /// The will's delay is over.
+    WillDue(SessionSlot),
+}
+
+/// When to look at the keep-alive of `connection` next; whole seconds, so that ten thousand
+/// connections don't wake an idle core ten thousand times.
+pub(super) fn keep_alive_due(connection: &Connection) -> Time {
+    let allowed = u64::from(connection.keep_alive_s) * 3 / 2 * SECOND_US
+        + u64::from(connection.keep_alive_s % 2) * SECOND_US / 2;
+    let due = connection.last_seen.0.saturating_add(allowed);
+    let hop = connection.last_seen.0.saturating_add(KEEP_ALIVE_HOP_S * SECOND_US);
+    Time(due.min(hop).div_ceil(SECOND_US) * SECOND_US)
+}
+
+fn is_silent(connection: &Connection, now: Time) -> bool {
+    let allowed_ms = u64::from(connection.keep_alive_s) * 1500;
+    connection.last_seen.0.saturating_add(allowed_ms * 1000) <= now.0
+}
+
+impl Shard {
+    /// Handles what is due, at most a budget of it.
+    pub(super) fn expire_timers(&mut self) {
+        let (now, budget) = (self.clients.now, self.clients.settings.limits.expiries_per_tick);
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(now, budget, &mut due);
+        for timer in due.drain(..) {
+            self.expired(&timer, now);
+        }
+        self.due = due;
+        self.retained.expire(now, budget);
+    }
+
+    fn expired(&mut self, timer: &Timer, now: Time) {
+        match *timer {
+            Timer::ConnectDeadline(key) => {
+                let connection = self.clients.connections.get(key);
+                if connection.is_some_and(|c| matches!(c.phase, Phase::Lobby | Phase::HandingOver(_)))
+                {
+                    self.end_connection(key, false);
+                }
+            }
+            Timer::KeepAlive(key) => self.check_keep_alive(key, now),
+            Timer::SessionEnd(slot) => {
+                let session = self.clients.sessions.get(slot);
+                if session.is_some_and(|s| s.connection.is_none() && s.ends <= now) {
+                    self.end_session(slot);
+                }
+            }
+            Timer::WillDue(slot) => {
+                if self.clients.sessions.get(slot).is_some_and(|session| session.will_due <= now) {
+                    self.publish_will(slot);
+                }
+            }
+        }
+    }
+
+    fn check_keep_alive(&mut self, key: ConnectionKey, now: Time) {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        if connection.stalled.is_some() {
+            connection.last_seen = now;
+        }
+        if is_silent(connection, now) {
+            self.clients.counters.keep_alive_timeouts += 1;
+            self.say_goodbye(key, ReasonCode::KEEP_ALIVE_TIMEOUT, None);
+            return self.end_connection(key, true);
+        }
+        let mut due = keep_alive_due(connection);
+        if due <= now {
+            due = Time(now.0 + SECOND_US);
+        }
+        // After a hop with traffic the next look counts from now.
+        let hop = Time((now.0 + KEEP_ALIVE_HOP_S * SECOND_US).div_ceil(SECOND_US) * SECOND_US);
+        self.wheel.insert(due.min(hop), Timer::KeepAlive(key));
+    }
+}

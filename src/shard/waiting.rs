@@ -1,0 +1,182 @@
+//! Sources that wait: which connection or lane can't go on, for what, and whose turn it is.
+//!
+//! Invariants worth naming:
+//! * whoever finds others waiting for the same thing waits behind them;
+//! * local connections together are one source among the lanes, so neither crowd nor lane
+//!   starves the other.
+
+use super::connection::ConnectionKey;
+use crate::base::{CoreSet, ShardId};
+use std::collections::VecDeque;
+
+/// What a source waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Room for deliveries to a core.
+    Deliver(ShardId),
+    /// Room for requests to a core.
+    Request(ShardId),
+    /// The end of a long fan-out that must not be overtaken.
+    FanOut,
+    /// The next tick: this one's budget is spent.
+    Budget,
+    /// The shell, which moves the connection to its home.
+    HandOver,
+}
+
+/// A source of publishes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Source {
+    /// A local connection.
+    Connection(ConnectionKey),
+    /// The requests of another core.
+    Lane(ShardId),
+    /// Messages of the broker itself: wills.
+    Own,
+}
+
+#[derive(Default)]
+struct Queue {
+    connections: VecDeque<ConnectionKey>,
+    lanes: CoreSet,
+    own: bool,
+    turn: u8,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.lanes.is_empty() && !self.own
+    }
+}
+
+/// All waiting sources of a shard.
+pub(super) struct Waiting {
+    shards: usize,
+    queues: Vec<Queue>,
+    occupied: u128,
+    extra: u8,
+    /// The cause that is being served: its served source passes the others.
+    pub(super) serving: Option<Cause>,
+}
+
+impl Waiting {
+    pub(super) fn new(shards: usize) -> Waiting {
+        let queues = (0..2 * shards + 2).map(|_| Queue::default()).collect();
+        Waiting { shards, queues, occupied: 0, extra: 0, serving: None }
+    }
+
+    fn position(&self, cause: Cause) -> usize {
+        match cause {
+            Cause::Deliver(shard) => shard.index(),
+            Cause::Request(shard) => self.shards + shard.index(),
+            Cause::FanOut => 2 * self.shards,
+            Cause::Budget | Cause::HandOver => 2 * self.shards + 1,
+        }
+    }
+
+    fn cause(&self, position: usize) -> Cause {
+        match position {
+            _ if position < self.shards => Cause::Deliver(ShardId(position as u8)),
+            _ if position < 2 * self.shards => {
+                Cause::Request(ShardId((position - self.shards) as u8))
+            }
+            _ if position == 2 * self.shards => Cause::FanOut,
+            _ => Cause::Budget,
+        }
+    }
+
+    fn note(&mut self, position: usize) {
+        let waits = !self.queues[position].is_empty();
+        if position < 128 {
+            let bit = 1 << position;
+            self.occupied = if waits { self.occupied | bit } else { self.occupied & !bit };
+        } else {
+            let bit = 1 << (position - 128);
+            self.extra = if waits { self.extra | bit } else { self.extra & !bit };
+        }
+    }
+
+    /// Whether a newcomer must queue for `cause` without trying.
+    #[inline]
+    pub(super) fn must_queue(&self, cause: Cause) -> bool {
+        if self.occupied == 0 && self.extra == 0 {
+            return false;
+        }
+        self.serving != Some(cause) && !self.queues[self.position(cause)].is_empty()
+    }
+
+    /// Puts `source` at the end of the queue for `cause`.
+    pub(super) fn add(&mut self, cause: Cause, source: Source) {
+        let position = self.position(cause);
+        let queue = &mut self.queues[position];
+        match source {
+            Source::Connection(key) => queue.connections.push_back(key),
+            Source::Lane(shard) => {
+                queue.lanes.insert(shard);
+            }
+            Source::Own => queue.own = true,
+        }
+        self.note(position);
+    }
+
+    /// The causes that somebody waits for.
+    pub(super) fn causes(&self) -> impl Iterator<Item = Cause> + use<> {
+        let (mut low, mut high) = (self.occupied, self.extra);
+        let positions = std::iter::from_fn(move || {
+            if low != 0 {
+                let position = low.trailing_zeros();
+                low &= low - 1;
+                return Some(position as usize);
+            }
+            let position = (high != 0).then(|| high.trailing_zeros())?;
+            high &= high - 1;
+            Some(128 + position as usize)
+        });
+        let shards = self.shards;
+        let names = Waiting {
+            shards,
+            queues: Vec::new(),
+            occupied: 0,
+            extra: 0,
+            serving: None,
+        };
+        positions.map(move |position| names.cause(position))
+    }
+
+    /// Takes the source whose turn it is: connections, each lane and the broker in rotation.
+    pub(super) fn next(&mut self, cause: Cause) -> Option<Source> {
+        let position = self.position(cause);
+        let turns = self.shards as u8 + 2;
+        let queue = &mut self.queues[position];
+        let mut found = None;
+        for ahead in 0..turns {
+            let turn = (queue.turn + ahead) % turns;
+            found = match turn {
+                0 => queue.connections.pop_front().map(Source::Connection),
+                1 => std::mem::take(&mut queue.own).then_some(Source::Own),
+                lane => {
+                    let shard = ShardId(lane - 2);
+                    queue.lanes.remove(shard).then_some(Source::Lane(shard))
+                }
+            };
+            if found.is_some() {
+                queue.turn = (turn + 1) % turns;
+                break;
+            }
+        }
+        self.note(position);
+        found
+    }
+
+    /// Whether somebody waits for something that the next tick brings by itself.
+    pub(super) fn is_impatient(&self) -> bool {
+        let soon = [Cause::FanOut, Cause::Budget];
+        soon.iter().any(|cause| !self.queues[self.position(*cause)].is_empty())
+    }
+
+    /// How many sources wait.
+    pub(super) fn len(&self) -> usize {
+        let sizes = self.queues.iter();
+        sizes.map(|q| q.connections.len() + q.lanes.len() + usize::from(q.own)).sum()
+    }
+}
