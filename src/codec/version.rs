@@ -1,32 +1,35 @@
-//! Protocol version and quality of service: values that every packet depends on.
+//! The protocol version and the quality of service as values.
 
-/// An MQTT protocol version; the number is the protocol level on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// A protocol version; the number is the level in CONNECT. Pure value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[repr(u8)]
 pub enum Version {
-    /// MQTT 3.1.
+    /// MQTT 3.1, the protocol that calls itself `MQIsdp`.
     V31 = 3,
     /// MQTT 3.1.1.
+    #[default]
     V311 = 4,
     /// MQTT 5.0.
     V5 = 5,
 }
 
-/// Quality of service of a message or a subscription.
+/// Quality of service of one publication or subscription. Ordered by strength. Pure value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum QoS {
-    /// QoS 0.
+    /// Not acknowledged.
     #[default]
     AtMostOnce = 0,
-    /// QoS 1.
+    /// Acknowledged with PUBACK.
     AtLeastOnce = 1,
-    /// QoS 2.
+    /// Acknowledged with PUBREC, PUBREL, PUBCOMP.
     ExactlyOnce = 2,
 }
 
 impl QoS {
-    /// The quality of service with this number, if there is one.
-    pub fn from_u8(number: u8) -> Option<QoS> {
+    /// The quality with this number; `None` above 2.
+    #[inline]
+    pub const fn from_u8(number: u8) -> Option<QoS> {
         match number {
             0 => Some(QoS::AtMostOnce),
             1 => Some(QoS::AtLeastOnce),

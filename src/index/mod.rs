@@ -64,6 +64,13 @@ pub enum Unsubscribed {
     },
 }
 
+impl Unsubscribed {
+    /// Whether the filter lost its last plain subscriber on this shard.
+    pub fn is_last(self) -> bool {
+        self == Unsubscribed::Removed { last: true }
+    }
+}
+
 /// The outcome of [`Index::join_group`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Joined {
@@ -327,6 +334,12 @@ impl Index {
     /// The node of the group's filter.
     pub fn group_node(&self, key: GroupKey) -> Option<NodeKey> {
         self.groups.get(key).map(|group| group.node)
+    }
+
+    /// The group's members on this shard.
+    pub fn group_members(&self, key: GroupKey) -> impl Iterator<Item = &Subscriber> {
+        let members = self.groups.get(key).map(|group| &group.members);
+        members.into_iter().flat_map(|m| (0..m.alive()).filter_map(|at| m.get(at)))
     }
 
     /// A member of the group.

@@ -15,7 +15,7 @@ use hashbrown::HashTable;
 use super::shared::NodeGroups;
 use super::{NodeKey, SessionKey};
 use crate::base::CoreSet;
-use crate::codec::version::QoS;
+use crate::codec::QoS;
 
 /// Up to so many subscribers a scan beats a table.
 const LINEAR_MAX: usize = 16;

@@ -16,7 +16,7 @@ mod window;
 mod tests;
 
 pub use message::{Message, MessageView, Payload};
-pub use outbox::{Overflow, Outbox, OutboxLimits, Pushed};
+pub use outbox::{Outbox, OutboxLimits, Overflow, Pushed};
 pub use pending::{PendingAck, PendingAcks};
 pub use receive::{Arrival, Receiving};
 pub use window::{Pubrec, Resend, Window};

@@ -42,7 +42,8 @@ impl Shard {
         duty: Duty,
     ) -> Result<bool, Cause> {
         self.check_budget()?;
-        let plain = if duty == Duty::Groups { CoreSet::EMPTY } else { self.index.interest(matched) };
+        let plain =
+            if duty == Duty::Groups { CoreSet::EMPTY } else { self.index.interest(matched) };
         self.picks.clear();
         if duty != Duty::Publisher && self.index.has_groups(matched) {
             self.index.pick_cores(matched, &mut self.picks);

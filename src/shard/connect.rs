@@ -7,7 +7,7 @@ use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Shard};
 use crate::base::{Key, PublisherId, Time};
-use crate::codec::{self, Connect, ConnackOut, Frame, PacketType, QoS, ReasonCode, Version};
+use crate::codec::{self, ConnackOut, Connect, Frame, PacketType, ReasonCode, Version};
 use crate::session::{MessageView, Outbox, Payload, Receiving, Window};
 use crate::topic::TopicName;
 use hashbrown::HashMap;
@@ -28,8 +28,7 @@ impl Shard {
             Ok(connect) => connect,
             Err(error) => {
                 let version = codec::connect_version_hint(frame.body);
-                let known = error.reason != ReasonCode::MALFORMED_PACKET
-                    || version == Version::V5;
+                let known = error.reason != ReasonCode::MALFORMED_PACKET || version == Version::V5;
                 if known {
                     self.refuse(key, version, &Refusal { reason: error.reason, what: error.what });
                 }
@@ -298,4 +297,3 @@ impl Shard {
         self.receive(key, unparsed);
     }
 }
-

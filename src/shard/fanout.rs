@@ -27,7 +27,6 @@ pub(super) struct FanOut {
     matched: Rc<Matched>,
     cursor: Cursor,
     from: ShardId,
-    sequence: u64,
 }
 
 impl FanOut {
@@ -45,8 +44,7 @@ impl FanOut {
 impl Shard {
     /// Delivers a message accepted here to this core's subscribers.
     pub(super) fn fan_out(&mut self, view: &MessageView<'_>, matched: &Rc<Matched>) {
-        let sequence = self.sequence;
-        if let Some(fanout) = self.start_fan_out(view, matched, self.me, sequence) {
+        if let Some(fanout) = self.start_fan_out(view, matched, self.me) {
             self.fanouts.push(fanout);
         }
     }
@@ -57,7 +55,6 @@ impl Shard {
         view: &MessageView<'_>,
         matched: &Rc<Matched>,
         from: ShardId,
-        sequence: u64,
     ) -> Option<FanOut> {
         let total: usize =
             matched.nodes.iter().filter_map(|n| self.index.node(*n)).map(|n| n.len()).sum();
@@ -66,7 +63,7 @@ impl Shard {
                 self.index.pin(*node);
             }
             let (message, matched) = (view.store(), Rc::clone(matched));
-            return Some(FanOut { message, matched, cursor: Cursor::default(), from, sequence });
+            return Some(FanOut { message, matched, cursor: Cursor::default(), from });
         }
         self.targets_left = self.targets_left.saturating_sub(total);
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
@@ -141,7 +138,8 @@ impl Shard {
                 let slot = node.at(cursor.position);
                 cursor.position += 1;
                 let Some(Slot::Alive(subscriber)) = slot else { continue };
-                if subscriber.installing && super::subscribe::withheld(installs, *key, subscriber, from)
+                if subscriber.installing
+                    && super::subscribe::withheld(installs, *key, subscriber, from)
                     || clients.is_own(subscriber, view.publisher)
                 {
                     continue;

@@ -211,10 +211,9 @@ impl Shard {
             Packet::Connect(_) => return self.violation(key, "a second CONNECT"),
             Packet::Auth(_) => return self.violation(key, "AUTH without an exchange"),
             Packet::Publish(_) => unreachable!("decoded on its own"),
-            Packet::Connack(_)
-            | Packet::Suback(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingresp => return self.violation(key, "a packet that only servers send"),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                return self.violation(key, "a packet that only servers send");
+            }
         }
         Flow::Next
     }
@@ -229,9 +228,9 @@ impl Shard {
         self.clients.counters.protocol_errors += 1;
         let Some(connection) = self.clients.connections.get(key) else { return Flow::Stop };
         let what = connection.problem_information.then_some(error.what);
-        let client = connection.session.and_then(|session| {
-            self.clients.sessions.get(super::session::slot_of(session))
-        });
+        let client = connection
+            .session
+            .and_then(|session| self.clients.sessions.get(super::session::slot_of(session)));
         let client_id = client.map_or("", |session| &*session.client_id);
         tracing::info!(client_id, reason = %error.reason, what = error.what, "connection closed");
         if connection.phase != Phase::Lobby {

@@ -40,7 +40,7 @@ use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
 use crate::codec::{self, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
 use crate::mesh::{Bell, Carried, MeshEnd};
-use crate::retain::RetainStore;
+use crate::retain::{RetainLimits, RetainStore};
 use crate::session::Message;
 use clients::Clients;
 use connection::Phase;
@@ -51,7 +51,7 @@ use replay::Replay;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use subscribe::{Announcement, Gather, Install};
+use subscribe::{Announcement, Gather, Installs};
 use timers::Timer;
 use waiting::Waiting;
 
@@ -87,7 +87,7 @@ pub struct Shard {
     lanes: Vec<Lane>,
     /// Long fan-outs of messages that this shard accepted.
     fanouts: Vec<FanOut>,
-    installs: Slots<Install>,
+    installs: Installs,
     gathers: Slots<Gather>,
     replays: Slots<Replay>,
     /// What the owners know of this shard's plain subscribers, per node.
@@ -120,15 +120,18 @@ impl Shard {
         let limits = &settings.limits;
         Shard {
             me,
-            index: Index::new(limits.match_cache_bytes),
-            retained: RetainStore::new(limits.retained_messages, limits.retained_bytes),
+            index: Index::new(settings.seed, limits.match_cache_bytes),
+            retained: RetainStore::new(RetainLimits {
+                max_count: limits.retained_messages,
+                max_bytes: limits.retained_bytes,
+            }),
             mesh,
             wheel: Wheel::new(now),
             commands: VecDeque::new(),
             waiting: Waiting::new(shards),
             lanes: (0..shards).map(|_| Lane::default()).collect(),
             fanouts: Vec::new(),
-            installs: Slots::default(),
+            installs: Installs::default(),
             gathers: Slots::default(),
             replays: Slots::default(),
             announced: HashMap::default(),

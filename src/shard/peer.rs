@@ -41,8 +41,8 @@ impl Lane {
 impl Shard {
     /// Takes all replies of the peers that rang.
     pub(super) fn take_replies(&mut self) {
-        let rang = std::mem::take(&mut self.rang);
-        for peer in rang.iter().filter(|peer| *peer != self.me) {
+        let rang = std::mem::take(&mut self.rang).without(self.me);
+        for peer in rang.iter() {
             let lane = &mut self.lanes[peer.index()];
             (lane.requests_rang, lane.delivers_rang) = (true, true);
             while let Some(reply) = self.mesh.next_reply(peer) {
@@ -101,7 +101,7 @@ impl Shard {
                 self.note_seen(from, *sequence);
                 if *plain {
                     let matched = self.index.matches(TopicName::assume_checked(message.topic));
-                    let fanout = self.start_fan_out(message, &matched, from, *sequence);
+                    let fanout = self.start_fan_out(message, &matched, from);
                     self.lanes[from.index()].fanout = fanout;
                 }
                 for local in picks.iter() {

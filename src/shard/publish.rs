@@ -133,7 +133,7 @@ impl Shard {
         topic: &str,
     ) -> Result<(), DecodeError> {
         let limits = &self.clients.settings.limits;
-        if publish.properties.has_subscription_ids() {
+        if !publish.properties.subscription_ids.is_empty() {
             let what = "a subscription identifier in a PUBLISH of a client";
             return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
         }
@@ -146,8 +146,8 @@ impl Shard {
         }
         let Some(connection) = self.clients.connections.get(key) else { return Ok(()) };
         let session = connection.session.and_then(|s| self.clients.sessions.get(slot_of(s)));
-        let in_use = connection.acks.at_least_once()
-            + session.map_or(0, |session| session.receiving.len());
+        let in_use =
+            connection.acks.at_least_once() + session.map_or(0, |session| session.receiving.len());
         let maximum = usize::from(self.clients.settings.session.receive_maximum);
         // Repetitions of a QoS 2 message don't add to what is in use.
         let repeats = connection.acks.len() > 4 * maximum;
@@ -264,9 +264,7 @@ impl Shard {
             publish.properties.write_forwarded(&mut properties);
         }
         let view = self.view(slot, publish, topic, &properties);
-        let ack = publish
-            .packet_id
-            .map(|packet_id| AckTo { session: slot.to_bits(), packet_id });
+        let ack = publish.packet_id.map(|packet_id| AckTo { session: slot.to_bits(), packet_id });
         let routed = self.route(&view, destination, ack)?;
         self.message_sequence += 1;
         Ok(routed)

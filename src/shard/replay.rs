@@ -127,7 +127,8 @@ impl Shard {
         let token = key.to_bits();
         let after = after.as_deref();
         let len = entry::text_entry_len(filter.len() + after.map_or(0, str::len));
-        if self.waiting.must_queue(Cause::Request(owner)) || !self.mesh.request_room(owner, len, 0) {
+        if self.waiting.must_queue(Cause::Request(owner)) || !self.mesh.request_room(owner, len, 0)
+        {
             // Asked again with a later tick; the bell rings when there is room.
             self.clients.drained.push(slot);
             return;
@@ -149,19 +150,18 @@ impl Shard {
         let mut found = Vec::new();
         let Ok(filter) = TopicFilter::new(filter) else { return (found, None) };
         let now = self.clients.now;
-        let mut last = None;
-        let scan = self.retained.scan(filter, after, now, CHUNK_VISITS, |topic, retained| {
+        let scan = self.retained.scan(filter, after, now, CHUNK_VISITS, |_, retained| {
             if retained.sequence <= as_of {
                 found.push(Rc::clone(&retained.value));
             }
             if found.len() < CHUNK_MESSAGES {
-                return ControlFlow::Continue(());
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
-            last = Some(topic.as_str().to_owned());
-            ControlFlow::Break(())
         });
         match scan {
-            Scan::Done => (found, last),
+            Scan::Done => (found, None),
             Scan::More { after } => (found, Some(after)),
         }
     }
@@ -185,13 +185,14 @@ impl Shard {
     ) -> Result<(), Cause> {
         let cause = Cause::Deliver(home);
         let (found, mut next) = self.chunk(filter, after, as_of);
-        let end_len = |after: Option<&String>| {
-            entry::text_entry_len(after.map_or(0, String::len).max(crate::topic::MAX_LEN))
-        };
+        // Wherever the chunk is cut, its end names one of these topics.
+        let topics = found.iter().map(|message| message.view().topic.len());
+        let longest = topics.chain(next.as_ref().map(String::len)).max().unwrap_or(0);
+        let end_len = entry::text_entry_len(longest);
         let mut sent = 0;
         for message in &found {
             let view = message.view();
-            let len = entry::message_entry_len(&view, 8) + end_len(None);
+            let len = entry::message_entry_len(&view, 8) + end_len;
             if self.waiting.must_queue(cause) || !self.mesh.deliver_room(home, len) {
                 break;
             }
@@ -204,11 +205,12 @@ impl Shard {
                 return Err(cause);
             }
             next = Some(found[sent - 1].view().topic.to_owned());
-        } else if sent == 0 && !self.mesh.deliver_room(home, end_len(next.as_ref())) {
+        } else if sent == 0
+            && (self.waiting.must_queue(cause) || !self.mesh.deliver_room(home, end_len))
+        {
             return Err(cause);
         }
-        let len = entry::text_entry_len(next.as_ref().map_or(0, String::len));
-        let block = self.mesh.deliver(home, len);
+        let block = self.mesh.deliver(home, end_len);
         entry::write(block, &Entry::RetainedEnd { token, after: next.as_deref() });
         Ok(())
     }

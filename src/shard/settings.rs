@@ -2,7 +2,7 @@
 
 use super::placement::Placement;
 use crate::config::{LimitsConfig, SessionConfig};
-use crate::session::{Overflow, OutboxLimits};
+use crate::session::{OutboxLimits, Overflow};
 use std::sync::Arc;
 
 /// Budgets of one tick, so that no source of work starves another.

@@ -69,11 +69,6 @@ pub(super) enum News {
 }
 
 impl Installs {
-    /// Whether nothing is being installed.
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     fn insert(&mut self, install: Install) -> Key<Install> {
         let place = install.node.map(|node| (install.session.to_bits(), node.to_bits()));
         let key = self.slots.insert(install);
@@ -322,12 +317,12 @@ impl Shard {
 
     fn group_size(&mut self, key: GroupKey) -> (u32, u32) {
         let clients = &mut self.clients;
-        let members = self.index.group_members(key);
-        let online = members
-            .iter()
-            .filter(|member| clients.open_connection(slot_of(member.session)).is_some())
-            .count();
-        (online as u32, members.len() as u32)
+        let (mut online, mut total) = (0, 0);
+        for member in self.index.group_members(key) {
+            total += 1;
+            online += u32::from(clients.open_connection(slot_of(member.session)).is_some());
+        }
+        (online, total)
     }
 
     /// An owner confirmed: `token` is in force for everything after `sequence`.
@@ -350,7 +345,10 @@ impl Shard {
                 announced.confirmed = true;
             }
             if newest {
-                self.index.set_installing(node, key_of(install.session), false);
+                let node = self.index.node_mut(node);
+                if let Some(subscriber) = node.and_then(|n| n.find_mut(key_of(install.session))) {
+                    subscriber.installing = false;
+                }
             }
         }
         if let Some(gather) = self.gathers.get_mut(install.gather) {
@@ -460,7 +458,7 @@ impl Shard {
             News::Interest(text) => {
                 let filter = TopicFilter::new(&text).ok()?;
                 let subscribed = self.index.find(filter).and_then(|node| self.index.node(node));
-                if subscribed.is_some_and(crate::index::Node::has_subscribers) {
+                if subscribed.is_some_and(|node| node.alive() > 0) {
                     return None;
                 }
                 if self.check_owner_room(std::iter::once(&*text)).is_err() {

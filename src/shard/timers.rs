@@ -54,7 +54,8 @@ impl Shard {
         match *timer {
             Timer::ConnectDeadline(key) => {
                 let connection = self.clients.connections.get(key);
-                if connection.is_some_and(|c| matches!(c.phase, Phase::Lobby | Phase::HandingOver(_)))
+                if connection
+                    .is_some_and(|c| matches!(c.phase, Phase::Lobby | Phase::HandingOver(_)))
                 {
                     self.end_connection(key, false);
                 }

@@ -133,13 +133,7 @@ impl Waiting {
             Some(128 + position as usize)
         });
         let shards = self.shards;
-        let names = Waiting {
-            shards,
-            queues: Vec::new(),
-            occupied: 0,
-            extra: 0,
-            serving: None,
-        };
+        let names = Waiting { shards, queues: Vec::new(), occupied: 0, extra: 0, serving: None };
         positions.map(move |position| names.cause(position))
     }
 

@@ -31,6 +31,12 @@ impl TopicName {
         Ok(TopicName::wrap(text))
     }
 
+    /// Takes `text` that was checked before: it comes from a stored message or a ring entry.
+    pub fn assume_checked(text: &str) -> &TopicName {
+        debug_assert!(TopicName::new(text).is_ok(), "{text:?} is not a topic name");
+        TopicName::wrap(text)
+    }
+
     fn wrap(text: &str) -> &TopicName {
         // SAFETY: `TopicName` is a transparent wrapper of `str`, so the two pointers have the same
         // metadata, layout and validity; the lifetime is that of `text`.
