@@ -28,6 +28,8 @@ mod replay;
 mod session;
 mod settings;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod waiting;
 

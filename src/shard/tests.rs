@@ -1,0 +1,136 @@
+//! Whole shards, driven by hand: what a newcomer would try first.
+
+use super::*;
+use crate::base::{MAX_SHARDS, Time};
+use crate::codec::{ConnectOut, Packet, PublishOut, QoS, SubscribeOptions, SubscribeOut, Version};
+use crate::mesh::{self, MeshSettings};
+
+/// Shards without network: what a connection is sent lands in `outputs`.
+pub(super) struct Bench {
+    pub(super) shards: Vec<Shard>,
+    outputs: Vec<(usize, ConnectionKey, Vec<u8>)>,
+    now: Time,
+}
+
+impl Bench {
+    pub(super) fn new(count: usize) -> Bench {
+        assert!(count <= MAX_SHARDS);
+        let ends = mesh::build(count, MeshSettings::default());
+        let placement = Placement::new(count, [1, 2], 2);
+        let shards = ends
+            .into_iter()
+            .map(|end| Shard::new(Settings::new(placement.clone()), end, Time::default()));
+        Bench { shards: shards.collect(), outputs: Vec::new(), now: Time::default() }
+    }
+
+    /// Ticks everything until nothing happens any more; connections move to their homes.
+    pub(super) fn settle(&mut self, client: &mut (usize, ConnectionKey)) {
+        for _ in 0..50 {
+            self.now = Time(self.now.0 + 1000);
+            for at in 0..self.shards.len() {
+                self.shards[at].begin(self.now);
+                self.shards[at].tick();
+                while let Some(command) = self.shards[at].next_command() {
+                    match command {
+                        Command::HandOver(key) => self.shards[at].hand_over(key, Box::new(())),
+                        Command::Adopt(key, _) => *client = (at, key),
+                        _ => {}
+                    }
+                }
+                while let Some(key) = self.shards[at].next_output() {
+                    if let Some(out) = self.shards[at].take_output(key) {
+                        self.outputs.push((at, key, out.clone()));
+                        self.shards[at].sent(key, out);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        at: usize,
+        id: &str,
+        version: Version,
+    ) -> (usize, ConnectionKey) {
+        self.shards[at].begin(self.now);
+        let key = self.shards[at].open(0).expect("room in the lobby");
+        let mut client = (at, key);
+        let mut bytes = Vec::new();
+        ConnectOut { version, client_id: id, ..ConnectOut::default() }.encode(&mut bytes);
+        self.shards[at].receive(key, &bytes);
+        self.settle(&mut client);
+        client
+    }
+
+    pub(super) fn send(&mut self, client: (usize, ConnectionKey), bytes: &[u8]) {
+        self.shards[client.0].receive(client.1, bytes);
+        self.settle(&mut client.clone());
+    }
+
+    /// All bytes sent to a client so far, taken.
+    pub(super) fn output(&mut self, client: (usize, ConnectionKey)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.outputs.retain(|(at, key, out)| {
+            let own = (*at, *key) == client;
+            if own {
+                bytes.extend_from_slice(out);
+            }
+            !own
+        });
+        bytes
+    }
+}
+
+fn publishes(bytes: &[u8], version: Version) -> Vec<(String, Vec<u8>, QoS)> {
+    let (mut rest, mut found) = (bytes, Vec::new());
+    while let Some(frame) = codec::frame(rest, usize::MAX).expect("whole packets") {
+        if let Packet::Publish(publish) = codec::decode(&frame, version).expect("a valid packet") {
+            found.push((publish.topic.to_owned(), publish.payload.to_vec(), publish.qos));
+        }
+        rest = &rest[frame.len..];
+    }
+    found
+}
+
+#[test]
+fn a_message_reaches_subscribers_on_every_shard_for_every_count_of_shards() {
+    for count in 1..6 {
+        let mut bench = Bench::new(count);
+        let subscribers: Vec<_> =
+            (0..10).map(|n| bench.connect(n % count, &format!("s{n}"), Version::V5)).collect();
+        let options = SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() };
+        for (n, subscriber) in subscribers.iter().enumerate() {
+            let filter = ["room/+/light", "room/#", "room/1/light"][n % 3];
+            let mut bytes = Vec::new();
+            let packet_id = crate::base::PacketId::new(1).expect("not zero");
+            SubscribeOut { packet_id, subscription_id: None, filters: &[(filter, options)] }
+                .encode(Version::V5, &mut bytes);
+            bench.send(*subscriber, &bytes);
+            bench.output(*subscriber);
+        }
+        let publisher = bench.connect(0, "p", Version::V311);
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let mut bytes = Vec::new();
+            let packet_id =
+                if qos == QoS::AtMostOnce { None } else { crate::base::PacketId::new(9) };
+            let out = PublishOut {
+                qos,
+                topic: "room/1/light",
+                packet_id,
+                payload: b"on",
+                ..PublishOut::default()
+            };
+            out.encode(Version::V311, &mut bytes);
+            bench.send(publisher, &bytes);
+            for subscriber in &subscribers {
+                let got = publishes(&bench.output(*subscriber), Version::V5);
+                assert_eq!(
+                    got,
+                    [("room/1/light".to_owned(), b"on".to_vec(), qos)],
+                    "{count} shards"
+                );
+            }
+        }
+    }
+}
