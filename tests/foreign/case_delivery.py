@@ -56,7 +56,8 @@ def large(context):
 @case("empty payload, long and non-ASCII topics", PAHO)
 def odd_shapes(context):
     peer = Peer(context, "peer")
-    topics = [context.topic("ünïcödé", "主题", "🚀"), context.topic("x" * 5000), context.topic("", "")]
+    shapes = [("ünïcödé", "主题", "🚀"), ("x" * 5000,), ("", "")]
+    topics = [context.topic(*levels) for levels in shapes]
     peer.subscribe(context.topic("#"), 1)
     for topic in topics:
         peer.publish(topic, b"", 1)

@@ -10,7 +10,8 @@ from suite import PAHO, V5, case
 
 def will(context, level="will", payload="gone", qos=1, retain=False, **values):
     given = {"properties": properties(PacketTypes.WILLMESSAGE, **values)} if values else {}
-    return {"topic": context.topic(level), "payload": payload, "qos": qos, "retain": retain, **given}
+    topic = context.topic(level)
+    return {"topic": topic, "payload": payload, "qos": qos, "retain": retain, **given}
 
 
 def watcher(context):
@@ -92,8 +93,9 @@ def cancelled(context):
 @case("will properties", PAHO, (V5,))
 def carried(context):
     watching = watcher(context)
-    given = {"ContentType": "text/plain", "ResponseTopic": "answer/here", "PayloadFormatIndicator": 1,
-             "CorrelationData": b"\x00\x01", "UserProperty": [("b", "1"), ("a", "2")]}
+    given = {"ContentType": "text/plain", "ResponseTopic": "answer/here",
+             "PayloadFormatIndicator": 1, "CorrelationData": b"\x00\x01",
+             "UserProperty": [("b", "1"), ("a", "2")]}
     Peer(context, "peer", will=will(context, **given)).drop()
     watching.expect(["gone"])
     got = watching.messages[0].properties

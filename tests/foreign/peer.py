@@ -66,7 +66,8 @@ class Peer:
         if self.will:
             client.will_set(**self.will)
         self.client = client
-        client.connect(self.context.host, self.context.port, self.keep_alive, **self.start_options())
+        client.connect(self.context.host, self.context.port, self.keep_alive,
+                       **self.start_options())
         client.loop_start()
         self.wait(lambda: self.connack is not None, "CONNACK")
         assert not self.connack.is_failure, f"refused: {self.connack}"
