@@ -4,7 +4,7 @@
 use super::args::{CoreArgs, ServeArgs};
 use super::refusal::Refusal;
 use crate::base::MAX_SHARDS;
-use crate::config::{self, Choice, Config, Cpus, Fault, LogLevel};
+use crate::config::{self, Choice, Config, Cpus, Fault, ListenerConfig, LogLevel};
 use std::path::Path;
 use tuning::placement::{self, CpuRequest, PlacementPlan, PlacementRequest};
 use tuning::topology::Topology;
@@ -27,18 +27,38 @@ pub fn serve(args: &ServeArgs) -> Result<Config, Refusal> {
     let mut faults = Vec::new();
     cores(&args.cores, &mut config, &mut faults);
     if !args.listen.is_empty() {
-        config.listeners.clear();
-        for (at, address) in args.listen.iter().enumerate() {
-            match config::listener(at, address, args.allow_anonymous) {
-                Ok(listener) => config.listeners.push(listener),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        config.listeners = listeners(args, &mut faults);
     }
     if let Some(level) = args.log_level.as_deref().and_then(LogLevel::from_word) {
         config.runtime.log_level = level;
     }
     refuse(&faults).map(|()| config)
+}
+
+/// The listeners that `--listen` names.
+fn listeners(args: &ServeArgs, faults: &mut Vec<Fault>) -> Vec<ListenerConfig> {
+    let mut listeners: Vec<ListenerConfig> = Vec::new();
+    for (at, text) in args.listen.iter().enumerate() {
+        match config::listener(at, text, args.allow_anonymous) {
+            Ok(new) if new.address.port() != 0 && listeners.iter().any(|old| same(old, &new)) => {
+                let (reason, remedy) = ("the address is named twice", "name it once");
+                let key = format!("--listen {text}");
+                faults.push(Fault {
+                    line: None,
+                    key,
+                    reason: reason.into(),
+                    remedy: remedy.into(),
+                });
+            }
+            Ok(listener) => listeners.push(listener),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    listeners
+}
+
+fn same(left: &ListenerConfig, right: &ListenerConfig) -> bool {
+    left.address == right.address
 }
 
 /// The configuration that `topology` draws.

@@ -228,8 +228,8 @@ shard = 1
     assert_eq!(
         faults(text),
         [
-            "line 5: topics.pin[1].prefix: an earlier entry on line 1 has the prefix \"a\" already; \
-             give it another prefix, or leave one entry out",
+            "line 5: topics.pin[1].prefix: an earlier entry on line 1 has the prefix \"a\" \
+             already; give it another prefix, or leave one entry out",
             "line 8: listener[1].name: an earlier entry on line 7 has the name \"tcp\" already; \
              give it another name, or leave one entry out",
             "line 8: listener[1].address: an earlier entry on line 7 has the address \
@@ -243,11 +243,9 @@ fn relations_name_the_key_that_was_written() {
     let small = faults("[limits]\npacket_bytes = 2097152\n");
     assert_eq!(
         small,
-        [
-            "line 2: limits.packet_bytes: limits.packet_bytes (2097152) exceeds session.outbox_bytes \
-          (1048576): the largest message could never wait for a session; \
-          raise session.outbox_bytes or lower limits.packet_bytes"
-        ]
+        ["line 2: limits.packet_bytes: limits.packet_bytes (2097152) exceeds \
+          session.outbox_bytes (1048576): the largest message could never wait for a session; \
+          raise session.outbox_bytes or lower limits.packet_bytes"]
     );
     for (text, key) in [
         ("[runtime]\nring_blocks = 64\nblock_bytes = 65536\n", "line 3: runtime.block_bytes"),
