@@ -40,6 +40,9 @@ impl Shard {
         self.end_connection(key, true);
         if let Some(connection) = self.clients.connections.remove(key) {
             self.clients.counters.connections_closed += 1;
+            if let Some(open) = self.open.get_mut(usize::from(connection.listener)) {
+                *open -= 1;
+            }
             self.clients.output.recycle(connection.out);
         }
     }

@@ -22,7 +22,10 @@ pub(super) enum Flow {
 impl Shard {
     /// A connection was accepted on `listener`. `None`: refused, close it.
     pub fn open(&mut self, listener: u16) -> Option<ConnectionKey> {
-        if self.draining || self.lobby >= self.clients.settings.lobby {
+        let settings = &self.clients.settings;
+        let at = usize::from(listener);
+        let full = settings.max_connections.get(at).is_some_and(|most| self.open[at] >= *most);
+        if self.draining || full || self.lobby >= settings.lobby {
             self.clients.counters.over_budget += 1;
             return None;
         }
@@ -38,6 +41,9 @@ impl Shard {
         let key = self.clients.connections.insert(vacant);
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.key = key;
+        }
+        if let Some(open) = self.open.get_mut(usize::from(listener)) {
+            *open += 1;
         }
         let deadlines = &self.clients.settings.connect_deadlines_us;
         let deadline = deadlines.get(usize::from(listener)).copied().unwrap_or(10_000_000);

@@ -110,6 +110,8 @@ pub struct Shard {
     first_lane: usize,
     random: Prng,
     lobby: usize,
+    /// Connections per listener.
+    open: Vec<usize>,
     draining: bool,
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
@@ -148,6 +150,7 @@ impl Shard {
             first_lane: 0,
             random: Prng::new(settings.seed ^ u64::from(me.0) << 32),
             lobby: 0,
+            open: vec![0; settings.max_connections.len()],
             draining: false,
             picks: Vec::new(),
             due: Vec::new(),

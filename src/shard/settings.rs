@@ -37,6 +37,8 @@ pub struct Settings {
     pub tick: TickBudget,
     /// Longest time from accept to CONNECT, per listener, in microseconds.
     pub connect_deadlines_us: Vec<u64>,
+    /// Connections at most, per listener.
+    pub max_connections: Vec<usize>,
     /// Connections before their CONNECT at most.
     pub lobby: usize,
 }
@@ -52,6 +54,7 @@ impl Settings {
             limits: LimitsConfig::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],
+            max_connections: vec![usize::MAX],
             lobby: 4096,
         }
     }
