@@ -287,7 +287,7 @@ impl Subscriber {
                         _ => wire::ack(first::PUBREC, id, out),
                     }
                 }
-                0x60 => wire::ack(first::PUBCOMP, wire::ack_parts(body)?.0, out),
+                first::PUBREL_TYPE => wire::ack(first::PUBCOMP, wire::ack_parts(body)?.0, out),
                 first::DISCONNECT => return Err(Malformed("broker sent DISCONNECT")),
                 _ => return Err(Malformed("packet a subscriber does not expect")),
             }

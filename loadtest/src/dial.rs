@@ -18,12 +18,18 @@ const CONNECTIONS_PER_SOURCE: usize = 20_000;
 /// Filters put into one SUBSCRIBE.
 const FILTERS_PER_PACKET: usize = 64;
 
-/// Connects and completes the MQTT handshake; tells whether the broker had a session.
-pub fn dial(
-    address: SocketAddr,
-    number: usize,
-    wanted: &Connect<'_>,
-) -> io::Result<(TcpStream, bool)> {
+/// A connection the broker has accepted.
+pub struct Accepted {
+    /// The stream, at a packet's start.
+    pub stream: TcpStream,
+    /// Whether the broker had a session.
+    pub resumed: bool,
+    /// Publications the broker lets be in flight to it.
+    pub receive_maximum: u16,
+}
+
+/// Connects and completes the MQTT handshake.
+pub fn dial(address: SocketAddr, number: usize, wanted: &Connect<'_>) -> io::Result<Accepted> {
     let mut stream = open(address, number)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -32,7 +38,11 @@ pub fn dial(
     stream.write_all(&out)?;
     let (kind, body) = read_packet(&mut stream)?;
     match (kind, &body[..]) {
-        (first::CONNACK, [flags, 0, ..]) => Ok((stream, flags & 1 == 1)),
+        (first::CONNACK, [flags, 0, properties @ ..]) => Ok(Accepted {
+            stream,
+            resumed: flags & 1 == 1,
+            receive_maximum: wire::receive_maximum(properties),
+        }),
         (first::CONNACK, [_, code, ..]) => {
             Err(io::Error::other(format!("broker refused {}: code {code}", wanted.client_id)))
         }

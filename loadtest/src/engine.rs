@@ -8,7 +8,7 @@
 
 use crate::broker::Cpu;
 use crate::client::{Client, Ledger, Link, Publisher, Role, Subscriber};
-use crate::dial;
+use crate::dial::{self, Accepted};
 use crate::measure::{Latency, Limits, Moment, Outcome, Quantiles};
 use crate::shape::Shape;
 use crate::truth::{Faults, Pair};
@@ -29,6 +29,9 @@ const READ_LEN: usize = 256 * 1024;
 const EVENTS: usize = 512;
 /// Longest sleep, milliseconds.
 const NAP_MS: i64 = 50;
+
+/// Longest wait for what is outstanding after the last publication, nanoseconds.
+const DRAIN_MAX_NS: u64 = 30_000_000_000;
 
 /// Why a run ended early.
 #[derive(Debug)]
@@ -115,21 +118,18 @@ impl Engine {
             engine.add_subscriber(address, number)?;
         }
         for number in 0..shape.publishers() {
-            let stream = engine.dial(address, "p", number)?;
+            let accepted = engine.dial(address, "p", number)?;
+            let mut shape = shape.clone();
+            shape.inflight = shape.inflight.min(usize::from(accepted.receive_maximum).max(1));
             engine.add(
-                Link::new(stream)?,
-                Role::Publisher(Box::new(Publisher::new(shape, number))),
+                Link::new(accepted.stream)?,
+                Role::Publisher(Box::new(Publisher::new(&shape, number))),
             )?;
         }
         Ok(engine)
     }
 
-    fn dial(
-        &self,
-        address: SocketAddr,
-        part: &str,
-        number: usize,
-    ) -> io::Result<std::net::TcpStream> {
+    fn dial(&self, address: SocketAddr, part: &str, number: usize) -> io::Result<Accepted> {
         let client_id = format!("lt{}-{part}{number}", std::process::id());
         let wanted = Connect {
             version: self.shape.version,
@@ -138,11 +138,11 @@ impl Engine {
             keep_alive_s: 0,
             session_expiry_s: 0,
         };
-        Ok(dial::dial(address, self.clients.len(), &wanted)?.0)
+        dial::dial(address, self.clients.len(), &wanted)
     }
 
     fn add_subscriber(&mut self, address: SocketAddr, number: usize) -> io::Result<()> {
-        let mut stream = self.dial(address, "s", number)?;
+        let mut stream = self.dial(address, "s", number)?.stream;
         let filters: Vec<String> =
             self.shape.heard_by(number).0.map(|publisher| self.shape.topic(publisher)).collect();
         dial::subscribe(&mut stream, self.shape.version, &filters, self.shape.qos)?;
@@ -270,12 +270,21 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether the load has lasted and the windows have turned over once, so that what is sent
+    /// and what is received balance; a broker too slow for that is measured as it is.
+    fn warm(&self, now_ns: u64) -> bool {
+        let lasted = now_ns >= self.limits.warmup.as_nanos() as u64;
+        let turnover = (self.shape.window * self.shape.pairs()) as u64;
+        let late = (self.limits.warmup + self.limits.patience).as_nanos() as u64;
+        lasted && (self.ledger.received >= turnover || now_ns >= late)
+    }
+
     /// Moves from phase to phase and watches over progress.
     fn advance(&mut self) -> Result<(), Broken> {
         let now_ns = self.now_ns();
         let limits = self.limits;
         match self.phase {
-            Phase::Warmup if now_ns >= limits.warmup.as_nanos() as u64 => {
+            Phase::Warmup if self.warm(now_ns) => {
                 self.ledger.latency.reset();
                 self.begin = self.moment();
                 self.phase = Phase::Measure;
@@ -291,6 +300,9 @@ impl Engine {
                 }
             }
             Phase::Drain if self.settled() => self.phase = Phase::Done,
+            Phase::Drain if now_ns - self.end.at_ns > DRAIN_MAX_NS => {
+                return Err(Broken("the tail did not arrive in time".to_owned()));
+            }
             _ => {}
         }
         let done = self.sent + self.ledger.received;

@@ -70,7 +70,7 @@ fn open(args: &IdleArgs, number: usize) -> io::Result<std::net::TcpStream> {
         keep_alive_s: KEEP_ALIVE_S,
         session_expiry_s: 0,
     };
-    let (mut stream, _) = dial::dial(args.target.address, number, &wanted)?;
+    let mut stream = dial::dial(args.target.address, number, &wanted)?.stream;
     if args.subscribe {
         dial::subscribe(&mut stream, Version::V4, &[format!("idle/{number}")], 0)?;
     }

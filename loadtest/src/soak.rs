@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub fn soak(args: &SoakArgs) -> io::Result<bool> {
     let pid = args.target.pid.ok_or_else(|| io::Error::other("soak needs --pid"))?;
     let mut crowd = Crowd::new(args)?;
-    let warmup_s = (args.seconds / 4).clamp(1, WARMUP_MAX_S);
+    let warmup_s = args.seconds.clamp(1, WARMUP_MAX_S);
     let before = cycle(&mut crowd, warmup_s, pid)?;
     let after = cycle(&mut crowd, args.seconds, pid)?;
     let growth = after.resident as f64 / before.resident.max(1) as f64 - 1.0;

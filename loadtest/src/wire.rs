@@ -23,6 +23,8 @@ pub mod first {
     pub const PUBACK: u8 = 0x40;
     pub const PUBREC: u8 = 0x50;
     pub const PUBREL: u8 = 0x62;
+    /// PUBREL without its flags.
+    pub const PUBREL_TYPE: u8 = 0x60;
     pub const PUBCOMP: u8 = 0x70;
     pub const SUBSCRIBE: u8 = 0x82;
     pub const SUBACK: u8 = 0x90;
@@ -218,6 +220,26 @@ fn long_length(rest: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     Ok(None)
 }
 
+/// The receive maximum in the properties of an MQTT 5 CONNACK (what follows flags and reason);
+/// 65,535 when none is told.
+pub fn receive_maximum(properties: &[u8]) -> u16 {
+    // No broker fills more than one length byte here unless it adds long texts, and then the
+    // walk ends early with the default.
+    let mut rest = properties.get(1..).unwrap_or_default();
+    while let [id, value @ ..] = rest {
+        let length = match (*id, value) {
+            (0x21, [high, low, ..]) => return u16::from_be_bytes([*high, *low]),
+            (0x24 | 0x25 | 0x28 | 0x29 | 0x2a, _) => 1,
+            (0x13 | 0x22, _) => 2,
+            (0x11 | 0x27, _) => 4,
+            (_, [high, low, ..]) => 2 + usize::from(u16::from_be_bytes([*high, *low])),
+            _ => break,
+        };
+        rest = value.get(length..).unwrap_or_default();
+    }
+    u16::MAX
+}
+
 /// Packet identifier (zero at QoS 0) and payload of a PUBLISH.
 #[inline]
 pub fn publish_parts(version: Version, first: u8, body: &[u8]) -> Result<(u16, &[u8]), Malformed> {
@@ -301,6 +323,15 @@ mod tests {
         long.extend_from_slice(&[0; 128]);
         long.extend_from_slice(b"xy");
         assert_eq!(publish_parts(Version::V5, 0x30, &long), Ok((0, &b"xy"[..])));
+    }
+
+    #[test]
+    fn receive_maximum_is_found_among_others() {
+        assert_eq!(receive_maximum(&[0]), u16::MAX);
+        assert_eq!(receive_maximum(&[]), u16::MAX);
+        // Topic alias maximum 10, assigned client id "ab", receive maximum 20.
+        let told = [11, 0x22, 0, 10, 0x12, 0, 2, b'a', b'b', 0x21, 0, 20];
+        assert_eq!(receive_maximum(&told), 20);
     }
 
     #[test]

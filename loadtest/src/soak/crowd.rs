@@ -7,7 +7,7 @@
 
 use crate::args::SoakArgs;
 use crate::client::Link;
-use crate::dial;
+use crate::dial::{self, Accepted};
 use crate::wire::{self, Connect, Malformed, Publish, Version, first};
 use corelane::base::Prng;
 use rustix::buffer::spare_capacity;
@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 
 /// Topics in use; one subscription in 20 is to all of them.
 const TOPICS: usize = 40;
-/// Publications a client may have unacknowledged: one bit each.
-const INFLIGHT: u32 = 32;
+/// Publications a client may have unacknowledged: one bit each. Below the receive maximum of
+/// any broker's defaults.
+const INFLIGHT: u32 = 16;
 /// First identifier of SUBSCRIBE and UNSUBSCRIBE packets, above those of publications.
 const SUBSCRIBE_ID: u16 = 1000;
 /// Largest payload, bytes.
@@ -152,15 +153,14 @@ impl Crowd {
     pub fn leave(&mut self) -> io::Result<()> {
         for index in 0..self.actors.len() {
             self.close(index);
-            let (stream, _) = self.dial(index, true)?;
-            let mut link = Link::new(stream)?;
+            let mut link = Link::new(self.dial(index, true)?.stream)?;
             wire::bare(first::DISCONNECT, &mut link.out);
             link.flush()?;
         }
         Ok(())
     }
 
-    fn dial(&self, index: usize, clean: bool) -> io::Result<(std::net::TcpStream, bool)> {
+    fn dial(&self, index: usize, clean: bool) -> io::Result<Accepted> {
         let actor = &self.actors[index];
         let wanted = Connect {
             version: actor.version,
@@ -208,7 +208,7 @@ impl Crowd {
     /// Connects, also over a connection that lives, and often subscribes.
     fn join(&mut self, index: usize) -> io::Result<()> {
         let clean = self.prng.one_in(2);
-        let (stream, resumed) = self.dial(index, clean)?;
+        let Accepted { stream, resumed, .. } = self.dial(index, clean)?;
         self.counts.connects += 1;
         self.counts.resumed += u64::from(resumed);
         let link = Link::new(stream)?;
@@ -401,7 +401,7 @@ fn answer(
                     *busy &= !(1 << (id - 1));
                 }
             }
-            0x60 => wire::ack(first::PUBCOMP, wire::ack_parts(body)?.0, out),
+            first::PUBREL_TYPE => wire::ack(first::PUBCOMP, wire::ack_parts(body)?.0, out),
             first::DISCONNECT => return Err(Malformed("broker sent DISCONNECT")),
             _ => {}
         }
