@@ -9,11 +9,11 @@ use crate::base::Prng;
 use crate::codec::version::QoS;
 
 fn filter(text: &str) -> &TopicFilter {
-    TopicFilter::new(text).unwrap()
+    TopicFilter::new(text).expect("a filter")
 }
 
 fn topic(text: &str) -> &TopicName {
-    TopicName::new(text).unwrap()
+    TopicName::new(text).expect("a topic")
 }
 
 fn session(number: u32) -> SessionKey {
@@ -81,6 +81,11 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Op::Pin),
         1 => Just(Op::Unpin),
     ]
+}
+
+/// Who joins (true) and who leaves.
+fn changes() -> impl Strategy<Value = Vec<(bool, u32)>> {
+    prop::collection::vec((any::<bool>(), 0..45u32), 0..6)
 }
 
 /// What one filter holds.
@@ -276,7 +281,7 @@ proptest! {
     #[test]
     fn a_cursor_on_a_pinned_node_meets_whoever_stays_exactly_once(
         before in 0..40u32,
-        walk in prop::collection::vec((0..3usize, prop::collection::vec((any::<bool>(), 0..45u32), 0..6)), 1..40),
+        walk in prop::collection::vec((0..3usize, changes()), 1..40),
     ) {
         let mut index = index();
         let node = index.subscribe(filter("f"), subscriber(1000)).node;
@@ -300,7 +305,7 @@ proptest! {
                 }
                 steady.retain(|number| alive.contains(number));
             }
-            let node = index.node(node).unwrap();
+            let node = index.node(node).expect("it is there");
             prop_assert_eq!(node.alive(), alive.len());
             for _ in 0..advance {
                 if let Some(Slot::Alive(subscriber)) = node.at(at) {
@@ -315,7 +320,7 @@ proptest! {
                 prop_assert_eq!(found.is_some_and(|(_, live)| live), alive.contains(&number));
             }
         }
-        let pinned = index.node(node).unwrap();
+        let pinned = index.node(node).expect("it is there");
         while let Some(slot) = pinned.at(at) {
             if let Slot::Alive(subscriber) = slot {
                 met.push(subscriber.session.index());
@@ -326,7 +331,7 @@ proptest! {
         prop_assert_eq!(distinct.len(), met.len(), "somebody was met twice");
         prop_assert!(steady.is_subset(&distinct), "somebody was missed");
         index.unpin(node);
-        let node = index.node(node).unwrap();
+        let node = index.node(node).expect("it is there");
         prop_assert_eq!((node.len(), node.alive()), (alive.len(), alive.len()));
         prop_assert!((0..45).all(|n| node.find(session(n)).is_some() == alive.contains(&n)));
     }
@@ -356,7 +361,7 @@ proptest! {
                     if waiting.is_empty() {
                         std::mem::swap(&mut waiting, &mut served);
                     }
-                    let picked = index.pick(group, |_| true).unwrap().session.index();
+                    let picked = index.pick(group, |_| true).expect("it is there").session.index();
                     prop_assert!(waiting.remove(&picked), "{} had its turn", picked);
                     served.insert(picked);
                 }
@@ -369,8 +374,9 @@ proptest! {
 fn a_pick_skips_who_is_not_usable() {
     let mut index = index();
     let group = (0..4).map(|n| index.join_group(filter("f"), "g", subscriber(n)).group).last();
-    let group = group.unwrap();
-    let mut odd = || index.pick(group, |s| s.session.index() % 2 == 1).unwrap().session.index();
+    let group = group.expect("it is there");
+    let mut odd =
+        || index.pick(group, |s| s.session.index() % 2 == 1).expect("it is there").session.index();
     assert_eq!([odd(), odd(), odd(), odd()], [1, 3, 1, 3]);
     assert_eq!(index.pick(group, |_| false), None);
     assert_eq!(index.group_member(group, session(2)), Some(&subscriber(2)));
@@ -406,7 +412,7 @@ fn cores_take_turns_by_the_members_they_have_online() {
     assert!((198..=202).contains(&first) && (198..=202).contains(&third));
     let [first, second, _] = set(2, 0, 0);
     assert!(first >= 399 && second <= 1, "core 2 is out");
-    let pick = index.pick_core_for(filter("f/#"), "g").unwrap();
+    let pick = index.pick_core_for(filter("f/#"), "g").expect("it is there");
     assert_eq!(index.picked_group(&pick), Some("g"));
     assert_eq!(index.pick_core_for(filter("f/#"), "h"), None);
 }
@@ -417,8 +423,9 @@ fn turns_of_cores_are_spread_evenly() {
     index.set_group_members(filter("f"), "g", ShardId(0), 0, 5, 5);
     index.set_group_members(filter("f"), "g", ShardId(1), 0, 1, 1);
     index.set_group_members(filter("f"), "g", ShardId(2), 0, 1, 1);
-    let picks: Vec<u8> =
-        (0..14).map(|_| index.pick_core_for(filter("f"), "g").unwrap().core.0).collect();
+    let picks: Vec<u8> = (0..14)
+        .map(|_| index.pick_core_for(filter("f"), "g").expect("it is there").core.0)
+        .collect();
     assert_eq!(&picks[..7], &picks[7..], "a round repeats");
     assert!(!picks.windows(5).any(|five| five == [0; 5]), "{picks:?}");
 }
@@ -495,11 +502,18 @@ fn a_big_node_stays_quick_and_true() {
             assert_eq!(outcome, Unsubscribed::Removed { last: false });
         }
     }
-    let big = index.node(node).unwrap();
+    let big = index.node(node).expect("it is there");
     assert_eq!(big.len(), model.len());
     assert!(model.iter().all(|n| big.find(session(*n)).is_some()));
-    index.node_mut(node).unwrap().find_mut(session(0)).unwrap().installing = true;
-    assert!(index.node(node).unwrap().find(session(0)).unwrap().0.installing);
+    index
+        .node_mut(node)
+        .expect("it is there")
+        .find_mut(session(0))
+        .expect("it is there")
+        .installing = true;
+    assert!(
+        index.node(node).expect("it is there").find(session(0)).expect("it is there").0.installing
+    );
 }
 
 #[test]

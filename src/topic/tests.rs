@@ -3,11 +3,11 @@
 use super::*;
 
 fn filter(text: &str) -> &TopicFilter {
-    TopicFilter::new(text).unwrap()
+    TopicFilter::new(text).expect("a filter")
 }
 
 fn name(text: &str) -> &TopicName {
-    TopicName::new(text).unwrap()
+    TopicName::new(text).expect("a topic")
 }
 
 #[test]
@@ -113,12 +113,12 @@ fn a_filter_tells_its_levels_and_whether_it_has_wildcards() {
 
 #[test]
 fn share_groups_are_parsed() {
-    let shared = Subscription::parse("$share/g/a/+/#").unwrap();
-    assert_eq!(shared, Subscription::Shared { group: "g", filter: filter("a/+/#") });
-    let shared = Subscription::parse("$share/g//").unwrap();
-    assert_eq!(shared, Subscription::Shared { group: "g", filter: filter("/") });
+    let shared = Subscription::parse("$share/g/a/+/#");
+    assert_eq!(shared, Ok(Subscription::Shared { group: "g", filter: filter("a/+/#") }));
+    let shared = Subscription::parse("$share/g//");
+    assert_eq!(shared, Ok(Subscription::Shared { group: "g", filter: filter("/") }));
     for plain in ["a/$share/b", "$share", "$shared/a/b", "$SYS/#"] {
-        assert_eq!(Subscription::parse(plain).unwrap(), Subscription::Plain(filter(plain)));
+        assert_eq!(Subscription::parse(plain), Ok(Subscription::Plain(filter(plain))));
     }
     for (statement, bad) in [
         ("MQTT-4.8.2-1", "$share/"),
