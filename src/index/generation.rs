@@ -31,6 +31,15 @@ pub(super) struct Stamp {
     sum: u64,
 }
 
+/// What a scope's text stands for.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// The topic of this name alone.
+    Topic,
+    /// The topics that begin with these levels.
+    Below,
+}
+
 pub(super) struct Generations {
     counters: Box<[u64]>,
     hasher: FixedState,
@@ -42,8 +51,9 @@ impl Generations {
         Generations { counters, hasher: FixedState::with_seed(seed) }
     }
 
-    fn scope(&self, text: &str) -> Scope {
+    fn scope(&self, extent: Extent, text: &str) -> Scope {
         let mut hasher = self.hasher.build_hasher();
+        hasher.write_u8(extent as u8);
         hasher.write(text.as_bytes());
         Scope((hasher.finish() % COUNTERS as u64) as u16)
     }
@@ -52,13 +62,13 @@ impl Generations {
     pub(super) fn scope_of(&self, filter: &TopicFilter) -> Scope {
         let text = filter.as_str();
         if !filter.has_wildcard() {
-            return self.scope(text);
+            return self.scope(Extent::Topic, text);
         }
         let literal = filter.levels().take_while(|level| matches!(level, Level::Name(_))).count();
         match literal {
             0 => Scope(EVERYTHING),
-            1 => self.scope(first_levels(text, 1)),
-            _ => self.scope(first_levels(text, 2)),
+            1 => self.scope(Extent::Below, first_levels(text, 1)),
+            _ => self.scope(Extent::Below, first_levels(text, 2)),
         }
     }
 
@@ -71,9 +81,9 @@ impl Generations {
     pub(super) fn stamp(&self, topic: &TopicName) -> Stamp {
         let text = topic.as_str();
         let scopes = [
-            self.scope(first_levels(text, 1)),
-            self.scope(first_levels(text, 2)),
-            self.scope(text),
+            self.scope(Extent::Below, first_levels(text, 1)),
+            self.scope(Extent::Below, first_levels(text, 2)),
+            self.scope(Extent::Topic, text),
         ];
         Stamp { scopes, sum: self.sum(scopes) }
     }
