@@ -16,19 +16,19 @@
 
 pub mod base;
 pub mod codec;
-pub mod topic;
-pub mod session;
-pub mod index;
-pub mod retain;
-pub mod mesh;
 pub mod config;
+pub mod index;
+pub mod mesh;
+pub mod retain;
+pub mod session;
 pub mod shard;
+pub mod topic;
 // ---- the shell: feature `server` ----
-#[cfg(feature = "server")]
-pub mod net;
-#[cfg(feature = "server")]
-pub mod runtime;
 #[cfg(feature = "server")]
 pub mod broker;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
+pub mod net;
+#[cfg(feature = "server")]
+pub mod runtime;
