@@ -89,8 +89,11 @@ impl<'a> Connack<'a> {
     /// Source: MQTT-3.2.2-1, MQTT-3.2.2-6, MQTT-3.2.2-8; MQTT-3.2.2-4 (3.1.1).
     pub fn decode(body: &'a [u8], version: Version) -> Result<Connack<'a>, DecodeError> {
         let mut reader = Reader::new(body);
-        // The whole byte is reserved in 3.1.
-        let flags = if version == Version::V31 { reader.u8()? & 0 } else { reader.u8()? };
+        let flags = match (reader.u8()?, version) {
+            // The whole byte is reserved in 3.1, and not looked at.
+            (_, Version::V31) => 0,
+            (flags, _) => flags,
+        };
         if flags > 1 {
             return Err(DecodeError::malformed("reserved bits of the CONNACK flags are set"));
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::Prng;
-use crate::codec::version::QoS;
+use crate::codec::QoS;
 
 fn filter(text: &str) -> &TopicFilter {
     TopicFilter::new(text).expect("a filter")
