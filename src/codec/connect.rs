@@ -110,7 +110,8 @@ impl<'a> Connect<'a> {
     /// [`connect_version_hint`]; MALFORMED_PACKET for what cannot be parsed, reserved and will
     /// flags; PROTOCOL_ERROR for what [`ConnectProperties`] forbids and, before version 5, for a
     /// password without a user name.
-    /// Source: MQTT-3.1.2-1 to -3, -11 to -13; MQTT-3.1.2-22 (3.1.1).
+    /// Source: MQTT-3.1.2-1, MQTT-3.1.2-2, MQTT-3.1.2-3, MQTT-3.1.2-11, MQTT-3.1.2-12,
+    /// MQTT-3.1.2-13; MQTT-3.1.2-22 (3.1.1).
     pub fn decode(body: &'a [u8]) -> Result<Connect<'a>, DecodeError> {
         let mut reader = Reader::new(body);
         let version = protocol(&mut reader)?;

@@ -125,7 +125,8 @@ impl PropertyId {
     }
 
     /// Whether the server passes the property on with the message, unaltered and in order.
-    /// Source: MQTT-3.3.2-4, -15, -16, -17, -18, -20.
+    /// Source: MQTT-3.3.2-4, MQTT-3.3.2-15, MQTT-3.3.2-16, MQTT-3.3.2-17, MQTT-3.3.2-18,
+    /// MQTT-3.3.2-20.
     fn is_forwarded(self) -> bool {
         use PropertyId::*;
         matches!(

@@ -34,7 +34,7 @@ impl<'a> Publish<'a> {
     /// # Errors
     /// MALFORMED_PACKET for QoS 3 or what cannot be parsed; PROTOCOL_ERROR for packet identifier 0
     /// and an empty topic without alias; property errors as in the property table.
-    /// Source: MQTT-3.3.1-4, MQTT-2.2.1-4, MQTT 5.0 section 3.3.2.
+    /// Source: MQTT-3.3.1-4, MQTT-2.2.1-3, MQTT 5.0 section 3.3.2.
     #[inline]
     pub fn decode(first: u8, body: &'a [u8], version: Version) -> Result<Publish<'a>, DecodeError> {
         let mut reader = Reader::new(body);
@@ -158,7 +158,8 @@ impl<'a> PublishProperties<'a> {
 
     /// Appends the properties that a server must forward unaltered (payload format, content type,
     /// response topic, correlation data, user properties) as raw property bytes, in order.
-    /// Source: MQTT-3.3.2-4, -15, -16, -17, -18, -20.
+    /// Source: MQTT-3.3.2-4, MQTT-3.3.2-15, MQTT-3.3.2-16, MQTT-3.3.2-17, MQTT-3.3.2-18,
+    /// MQTT-3.3.2-20.
     pub fn write_forwarded(&self, out: &mut Vec<u8>) {
         if self.forwarded == self.raw.len() {
             out.extend_from_slice(self.raw);

@@ -37,7 +37,8 @@ macro_rules! reason_codes {
 }
 
 reason_codes! {
-    SUCCESS = 0x00, "Success", [Connack Puback Pubrec Pubrel Pubcomp Suback Unsuback Disconnect Auth];
+    SUCCESS = 0x00, "Success",
+        [Connack Puback Pubrec Pubrel Pubcomp Suback Unsuback Disconnect Auth];
     GRANTED_QOS_1 = 0x01, "Granted QoS 1", [Suback];
     GRANTED_QOS_2 = 0x02, "Granted QoS 2", [Suback];
     DISCONNECT_WITH_WILL = 0x04, "Disconnect with Will Message", [Disconnect];
@@ -45,10 +46,12 @@ reason_codes! {
     NO_SUBSCRIPTION_EXISTED = 0x11, "No subscription existed", [Unsuback];
     CONTINUE_AUTHENTICATION = 0x18, "Continue authentication", [Auth];
     RE_AUTHENTICATE = 0x19, "Re-authenticate", [Auth];
-    UNSPECIFIED_ERROR = 0x80, "Unspecified error", [Connack Puback Pubrec Suback Unsuback Disconnect];
+    UNSPECIFIED_ERROR = 0x80, "Unspecified error",
+        [Connack Puback Pubrec Suback Unsuback Disconnect];
     MALFORMED_PACKET = 0x81, "Malformed Packet", [Connack Disconnect];
     PROTOCOL_ERROR = 0x82, "Protocol Error", [Connack Disconnect];
-    IMPLEMENTATION_SPECIFIC_ERROR = 0x83, "Implementation specific error", [Connack Puback Pubrec Suback Unsuback Disconnect];
+    IMPLEMENTATION_SPECIFIC_ERROR = 0x83, "Implementation specific error",
+        [Connack Puback Pubrec Suback Unsuback Disconnect];
     UNSUPPORTED_PROTOCOL_VERSION = 0x84, "Unsupported Protocol Version", [Connack];
     CLIENT_IDENTIFIER_NOT_VALID = 0x85, "Client Identifier not valid", [Connack];
     BAD_USER_NAME_OR_PASSWORD = 0x86, "Bad User Name or Password", [Connack];
@@ -75,11 +78,14 @@ reason_codes! {
     QOS_NOT_SUPPORTED = 0x9b, "QoS not supported", [Connack Disconnect];
     USE_ANOTHER_SERVER = 0x9c, "Use another server", [Connack Disconnect];
     SERVER_MOVED = 0x9d, "Server moved", [Connack Disconnect];
-    SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9e, "Shared Subscriptions not supported", [Suback Disconnect];
+    SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9e, "Shared Subscriptions not supported",
+        [Suback Disconnect];
     CONNECTION_RATE_EXCEEDED = 0x9f, "Connection rate exceeded", [Connack Disconnect];
     MAXIMUM_CONNECT_TIME = 0xa0, "Maximum connect time", [Disconnect];
-    SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xa1, "Subscription Identifiers not supported", [Suback Disconnect];
-    WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xa2, "Wildcard Subscriptions not supported", [Suback Disconnect];
+    SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xa1, "Subscription Identifiers not supported",
+        [Suback Disconnect];
+    WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xa2, "Wildcard Subscriptions not supported",
+        [Suback Disconnect];
 }
 
 impl ReasonCode {
