@@ -161,7 +161,7 @@ section! {
         /// What happens to a QoS 1 or 2 message that finds the outbox full.
         overflow: Overflow = Overflow::DropOldest, FREE, "", Live;
         /// QoS 0 messages that wait for a connection whose out buffer is full.
-        late_messages: usize = 256, within(0, 65_536), "messages", Live;
+        late_messages: usize = 1024, within(0, 65_536), "messages", Live;
         /// What happens to a QoS 0 message when even those places are taken.
         late_overflow: LateOverflow = LateOverflow::DropNewest, FREE, "", Live;
         /// Longest keep alive; MQTT 5 clients are told, a 3.x client that asks for more gets it.
@@ -181,7 +181,7 @@ section! {
         /// Bytes that a paused connection may hold beyond one packet.
         staging_bytes: usize = 1_114_112, within(4 * KIB, GIB), "bytes", Live;
         /// Encoded bytes waiting on one connection above which messages wait unencoded.
-        out_buffer_bytes: usize = 262_144, within(4 * KIB, GIB), "bytes", Live;
+        out_buffer_bytes: usize = 2_097_152, within(4 * KIB, GIB), "bytes", Live;
         /// Room for protocol answers beside those bytes; a connection that needs more is closed.
         answer_bytes: usize = 65_536, within(KIB, GIB), "bytes", Live;
         /// Longest client id.

@@ -77,12 +77,11 @@ pub fn build(shards: usize, settings: MeshSettings) -> Vec<MeshEnd> {
     let pool_blocks = settings.pool_bytes / settings.block_bytes / 2;
     let mut peers: Vec<Vec<Option<Peer>>> =
         (0..shards).map(|_| (0..shards).map(|_| None).collect()).collect();
-    for low in 0..shards {
-        for high in low + 1..shards {
-            let (a, b) = peer_pair(settings);
-            peers[low][high] = Some(a);
-            peers[high][low] = Some(b);
-        }
+    let pairs = (0..shards).flat_map(|high| (0..high).map(move |low| (low, high)));
+    for (low, high) in pairs {
+        let (a, b) = peer_pair(settings);
+        peers[low][high] = Some(a);
+        peers[high][low] = Some(b);
     }
     let ends = peers.into_iter().enumerate();
     ends.map(|(index, peers)| MeshEnd {

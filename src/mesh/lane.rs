@@ -1,7 +1,7 @@
-//! One direction of one kind of block traffic between two cores, and the pool its blocks come from.
+//! One direction of one kind of block traffic between two cores, and the pool of its blocks.
 //!
-//! Invariants worth naming: a lane has at most `ring_blocks` blocks in its ring plus one open at the
-//! sender and one being read at the receiver, so the reverse ring (two longer) always has room;
+//! Invariants worth naming: a lane has at most `ring_blocks` blocks in its ring plus one open at
+//! the sender and one being read at the receiver, so the reverse ring (two longer) always has room;
 //! entries never span blocks, one that is larger than a block gets a block of its own size.
 
 use super::block::Block;

@@ -107,8 +107,10 @@ proptest! {
     }
 
     #[test]
-    fn the_outbox_keeps_its_bounds_and_its_order(policy in 0..4usize,
-                                                 pushes in proptest::collection::vec(1usize..60, 1..80)) {
+    fn the_outbox_keeps_its_bounds_and_its_order(
+        policy in 0..4usize,
+        pushes in proptest::collection::vec(1usize..60, 1..80),
+    ) {
         let policies =
             [Overflow::DropOldest, Overflow::DropNewest, Overflow::Disconnect, Overflow::Refuse];
         let limits = OutboxLimits { messages: 10, bytes: 100 };

@@ -122,7 +122,7 @@ impl Shard {
         };
         let (filter, after) = (replay.plan.filter.clone(), replay.after.clone());
         if owner == self.me {
-            return self.pull_here(key, &filter, after, as_of);
+            return self.pull_here(key, &filter, after.as_deref(), as_of);
         }
         let token = key.to_bits();
         let after = after.as_deref();
@@ -166,8 +166,8 @@ impl Shard {
         }
     }
 
-    fn pull_here(&mut self, key: ReplayKey, filter: &str, after: Option<String>, as_of: u64) {
-        let (found, after) = self.chunk(filter, after.as_deref(), as_of);
+    fn pull_here(&mut self, key: ReplayKey, filter: &str, after: Option<&str>, as_of: u64) {
+        let (found, after) = self.chunk(filter, after, as_of);
         for message in found {
             self.replayed(key.to_bits(), &message.view(), Some(&message));
         }

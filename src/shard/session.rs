@@ -29,7 +29,7 @@ pub(super) fn key_of(slot: SessionSlot) -> SessionKey {
 #[derive(Clone, Default, Debug)]
 pub struct Identifiers {
     first: Option<NonZeroU32>,
-    more: Option<Box<Vec<u32>>>,
+    more: Vec<u32>,
 }
 
 impl Identifiers {
@@ -38,7 +38,7 @@ impl Identifiers {
         match (identifier, self.first) {
             (None, _) => {}
             (Some(_), None) => self.first = identifier,
-            (Some(identifier), Some(_)) => self.more.get_or_insert_default().push(identifier.get()),
+            (Some(identifier), Some(_)) => self.more.push(identifier.get()),
         }
     }
 
@@ -51,7 +51,7 @@ impl Identifiers {
     pub(super) fn list<'a>(&self, scratch: &'a mut Vec<u32>) -> &'a [u32] {
         scratch.clear();
         scratch.extend(self.first.map(NonZeroU32::get));
-        scratch.extend(self.more.iter().flat_map(|more| more.iter().copied()));
+        scratch.extend(&self.more);
         scratch
     }
 }
