@@ -152,6 +152,7 @@ fn mesh_settings(config: &Config) -> MeshSettings {
 fn reactor_settings(config: &Config) -> ReactorSettings {
     ReactorSettings {
         completions: config.runtime.tick_completions,
+        gather: Duration::from_micros(config.runtime.gather_us.into()),
         spin: Duration::from_micros(config.runtime.spin_us.into()),
         drain: Duration::from_secs(config.runtime.drain_s.into()),
     }

@@ -307,6 +307,11 @@ impl Driver {
             || self.ring.has_deferred()
     }
 
+    /// Whether `completions` can be reaped without asking the kernel.
+    pub fn is_ready(&mut self, completions: u32) -> bool {
+        self.ring.ready() >= completions as usize
+    }
+
     /// As [`Driver::submit`], then blocks the thread until there is a completion (a write to the
     /// watched eventfd is one) or `at_most` has passed; returns at once when
     /// [`Driver::has_completions`].
@@ -318,7 +323,17 @@ impl Driver {
         if self.has_completions() {
             return self.ring.enter();
         }
-        self.ring.wait(at_most)
+        self.ring.wait(1, at_most)
+    }
+
+    /// As [`Driver::submit`], then gives the kernel until `completions` are there, or `at_most`:
+    /// what arrives meanwhile on one socket comes as one event, and many sockets as one batch.
+    ///
+    /// # Errors
+    /// As [`Driver::submit`].
+    pub fn gather(&mut self, completions: u32, at_most: Duration) -> io::Result<()> {
+        self.feed_starved();
+        self.ring.wait(completions, Some(at_most))
     }
 
     /// Prepares for sleeping elsewhere than in [`Driver::wait`]: from now on each completion, and

@@ -232,7 +232,7 @@ impl Ring {
     }
 
     /// As [`Ring::enter`], then blocks until there is a completion or `at_most` has passed.
-    pub(super) fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+    pub(super) fn wait(&mut self, completions: u32, at_most: Option<Duration>) -> io::Result<()> {
         self.push_delayed();
         let len = self.io.submission().len() as u32;
         let timespec = at_most.map(Timespec::from);
@@ -243,7 +243,7 @@ impl Ring {
         let flags = self.wait_flags.bits();
         // SAFETY: `EXT_ARG` is set and `SubmitArgs` is the argument that it asks for; it and the
         // timespec live until the call returns. For `len` see `enter`.
-        let entered = unsafe { self.io.submitter().enter(len, 1, flags, Some(&args)) };
+        let entered = unsafe { self.io.submitter().enter(len, completions, flags, Some(&args)) };
         tolerate(entered).map(|_| ())
     }
 
@@ -356,7 +356,7 @@ impl Drop for Ring {
         let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
         self.push(all, Tag::plain(Kind::Cancel, 0));
         for _ in 0..ROUNDS {
-            if self.wait(Some(PATIENCE)).is_err() {
+            if self.wait(1, Some(PATIENCE)).is_err() {
                 break;
             }
             while self.next().is_some() {}

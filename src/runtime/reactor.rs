@@ -29,6 +29,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub struct ReactorSettings {
     /// Completions handled before the shard ticks.
     pub completions: usize,
+    /// How long a busy core lets input gather before its next turn.
+    pub gather: Duration,
     /// How long to look for work before sleeping.
     pub spin: Duration,
     /// Longest time that a drain may take.
@@ -49,7 +51,14 @@ pub struct Reactor {
     /// Connections that close when their output is sent, with their deadline.
     closing: HashMap<u64, Time>,
     drain_until: Option<Time>,
+    /// The last turn was busy with many connections: the next one may gather.
+    crowded: bool,
 }
+
+/// Events in one turn that make it worth while to let input gather before the next one.
+const CROWD: usize = 4;
+/// Completions that end the gathering.
+const GATHERED: u32 = 64;
 
 /// What a turn found.
 struct Turn {
@@ -70,6 +79,7 @@ impl Reactor {
             pending: Vec::new(),
             closing: HashMap::new(),
             drain_until: None,
+            crowded: false,
         }
     }
 
@@ -103,12 +113,18 @@ impl Reactor {
     fn turn(&mut self, now: Time) -> io::Result<Turn> {
         self.shard.begin(now);
         self.driver.expire(now);
-        self.driver.submit()?;
+        if std::mem::take(&mut self.crowded) && !self.settings.gather.is_zero() {
+            self.driver.gather(GATHERED, self.settings.gather)?;
+            self.shard.begin(self.clock.now());
+        } else {
+            self.driver.submit()?;
+        }
         let reaped = self.reap();
         self.take_events();
         let more = self.shard.tick();
         let commanded = self.carry_out(now);
         let sent = self.flush(now);
+        self.crowded = reaped >= CROWD && !more && !self.driver.is_ready(GATHERED);
         Ok(Turn { busy: more || commanded || sent || reaped > 0 })
     }
 
