@@ -1,0 +1,110 @@
+//! Signals of the operator, turned into flags that every core reads and wake-ups that make it
+//! look: SIGTERM and SIGINT drain, a second one stops at once, SIGHUP reloads.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use super::doorbell::Waker;
+
+/// Whether and how the process is to end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stopping {
+    /// It is not.
+    No,
+    /// Tell the clients, finish what is in flight, then end.
+    Drain,
+    /// End without waiting for anybody.
+    Now,
+}
+
+/// What was asked of the process, by a signal or by its embedder. Whole process, any thread.
+#[derive(Debug, Default)]
+pub struct Requests {
+    stops: AtomicU8,
+    reload: AtomicBool,
+    wakers: Vec<Arc<Waker>>,
+}
+
+impl Requests {
+    /// No request; the wakers are those of all cores.
+    pub fn new(wakers: Vec<Arc<Waker>>) -> Requests {
+        Requests { wakers, ..Requests::default() }
+    }
+
+    /// How the process is to end by now.
+    pub fn stopping(&self) -> Stopping {
+        match self.stops.load(Ordering::Acquire) {
+            0 => Stopping::No,
+            1 => Stopping::Drain,
+            _ => Stopping::Now,
+        }
+    }
+
+    /// Asks to drain; asked again, to stop at once.
+    pub fn stop(&self) {
+        let more = |stops: u8| Some(stops.saturating_add(1));
+        let _ = self.stops.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        self.wake_all();
+    }
+
+    /// Asks to read the configuration again.
+    pub fn reload(&self) {
+        self.reload.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Whether a reload was asked for since the last call; one caller gets it.
+    pub fn take_reload(&self) -> bool {
+        self.reload.load(Ordering::Relaxed) && self.reload.swap(false, Ordering::AcqRel)
+    }
+
+    fn wake_all(&self) {
+        for waker in &self.wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// The thread that waits for signals; ends when dropped.
+pub struct SignalThread {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SignalThread {
+    /// Takes SIGTERM, SIGINT and SIGHUP of the process over.
+    ///
+    /// # Errors
+    /// When the handlers or the thread cannot be set up.
+    pub fn start(requests: Arc<Requests>) -> io::Result<SignalThread> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let handle = signals.handle();
+        let thread = Builder::new().name("corelane-signal".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                if signal == SIGHUP {
+                    tracing::info!("SIGHUP: reload");
+                    requests.reload();
+                } else {
+                    requests.stop();
+                    tracing::info!(signal, stopping = ?requests.stopping(), "asked to stop");
+                }
+            }
+        })?;
+        Ok(SignalThread { handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for SignalThread {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
