@@ -51,7 +51,7 @@ pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
     let clock = Clock::start();
     let settings = shard_settings(config, places.len());
     let ends = mesh::build(places.len(), mesh_settings(config));
-    let wakers = wakers(&ends).map_err(out_of_files)?;
+    let wakers = wakers(&ends).map_err(|error| out_of_files(&error))?;
     let requests = Arc::new(Requests::new(wakers.clone()));
     let listeners = bind_all(config, places.len())?;
     let hearts: Vec<Arc<Heart>> = places.iter().map(|_| Arc::default()).collect();
@@ -60,7 +60,7 @@ pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
         let core = Core {
             mesh,
             listeners,
-            doorbell: wakers[at].watched().map_err(out_of_files)?,
+            doorbell: wakers[at].watched().map_err(|error| out_of_files(&error))?,
             driver,
             clock,
             settings: settings.clone(),
@@ -95,7 +95,7 @@ fn wakers(ends: &[MeshEnd]) -> io::Result<Vec<Arc<Waker>>> {
         .collect()
 }
 
-fn out_of_files(error: io::Error) -> StartError {
+fn out_of_files(error: &io::Error) -> StartError {
     StartError::new(format!("a doorbell: {error}"), "raise the limit of open files (ulimit -n)")
 }
 
