@@ -1,11 +1,12 @@
 //! Starting and stopping a broker from code.
 
 use crate::base::ShardId;
-use crate::config::{Config, ListenerConfig, Route as ConfiguredRoute};
+use crate::config::{Config, ListenerConfig, Route as ConfiguredRoute, Sleep as ConfiguredSleep};
 use crate::mesh::{self, MeshEnd, MeshSettings};
 use crate::net::{self, Driver, DriverSettings, ListenerSettings};
 use crate::runtime::{
-    Clock, Place, Pulse, Reactor, ReactorSettings, Stop, Watch, run_cores, stop_on_signals, watch,
+    Clock, ExecutorSettings, Executors, Heart, HeartbeatSettings, Reactor, ReactorSettings,
+    Requests, Seat, SignalThread, Sleeper, Waker, Watcher, Way,
 };
 use crate::shard::placement::{Route, Rule};
 use crate::shard::{Counters, Placement, Settings, Shard, TickBudget};
@@ -13,7 +14,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tuning::placement::ShardPlace;
 
@@ -50,85 +51,125 @@ pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
     let clock = Clock::start();
     let settings = shard_settings(config, places.len());
     let ends = mesh::build(places.len(), mesh_settings(config));
-    let bells = ends.iter().map(|end| end.bell().clone()).collect();
-    let stop = Stop::new(bells);
-    let pulses: Arc<Vec<Pulse>> = Arc::new(places.iter().map(|_| Pulse::default()).collect());
+    let wakers = wakers(&ends).map_err(out_of_files)?;
+    let requests = Arc::new(Requests::new(wakers.clone()));
     let listeners = bind_all(config, places.len())?;
-    let on_thread = |error: io::Error| {
-        StartError::new(format!("a helper thread: {error}"), "raise the limit of threads")
-    };
-    stop_on_signals(stop.clone()).map_err(on_thread)?;
-    let limits = Watch {
-        warn_after: Duration::from_millis(config.runtime.stall_warn_ms.into()),
-        abort_after: (config.runtime.stall_abort_s > 0)
-            .then(|| Duration::from_secs(config.runtime.stall_abort_s.into())),
-    };
-    watch(pulses.clone(), clock, limits, stop.clone()).map_err(on_thread)?;
-    let totals = Arc::new(Mutex::new(Counters::default()));
-    let cores = places.iter().zip(ends).zip(listeners).map(|((place, mesh), listeners)| {
+    let hearts: Vec<Arc<Heart>> = places.iter().map(|_| Arc::default()).collect();
+    let mut cores = Vec::new();
+    for (at, (mesh, listeners)) in ends.into_iter().zip(listeners).enumerate() {
         let core = Core {
             mesh,
             listeners,
+            doorbell: wakers[at].watched().map_err(out_of_files)?,
             driver,
             clock,
             settings: settings.clone(),
             reactor: reactor_settings(config),
-            stop: stop.clone(),
-            pulses: pulses.clone(),
-            totals: totals.clone(),
+            way: match config.runtime.sleep {
+                ConfiguredSleep::Ring => Way::Ring,
+                ConfiguredSleep::Glommio => Way::Glommio,
+            },
+            heart: hearts[at].clone(),
+            requests: requests.clone(),
         };
-        let main = move || async move { core.run() };
-        (Place { shard: place.shard, cpu: place.cpu }, main)
+        let seat = Seat { shard: ShardId(places[at].shard as u8), cpu: places[at].cpu };
+        cores.push((seat, move |_: Seat| core.run()));
+    }
+    let on_thread = |error: io::Error| {
+        StartError::new(format!("a helper thread: {error}"), "raise the limit of threads")
+    };
+    let _signals = SignalThread::start(requests.clone()).map_err(on_thread)?;
+    let _watcher = Watcher::start(heartbeat(config), clock, hearts).map_err(on_thread)?;
+    run(cores, &requests)
+}
+
+/// Gives every core's doorbell its waker.
+fn wakers(ends: &[MeshEnd]) -> io::Result<Vec<Arc<Waker>>> {
+    ends.iter()
+        .map(|end| {
+            let waker = Arc::new(Waker::new()?);
+            let bell = waker.clone();
+            end.bell().set_wake(Arc::new(move || bell.wake()));
+            Ok(waker)
+        })
+        .collect()
+}
+
+fn out_of_files(error: io::Error) -> StartError {
+    StartError::new(format!("a doorbell: {error}"), "raise the limit of open files (ulimit -n)")
+}
+
+fn heartbeat(config: &Config) -> HeartbeatSettings {
+    let abort = config.runtime.stall_abort_s;
+    HeartbeatSettings {
+        warn_after: Duration::from_millis(config.runtime.stall_warn_ms.into()),
+        abort_after: (abort > 0).then(|| Duration::from_secs(abort.into())),
+    }
+}
+
+/// Runs all cores to their end; the failure of one stops the others.
+fn run<F>(
+    cores: Vec<(Seat, impl FnOnce(Seat) -> F + Send + 'static)>,
+    requests: &Requests,
+) -> Result<(), StartError>
+where
+    F: Future<Output = Result<Counters, String>> + 'static,
+{
+    let executors = ExecutorSettings { abort_on_panic: true, ..ExecutorSettings::default() };
+    let executors = Executors::start(&executors, cores).map_err(|error| {
+        StartError::new(error.to_string(), "see docs/OPERATING.md, start-up errors")
+    })?;
+    let (mut totals, mut failure) = (Counters::default(), None);
+    executors.join(|shard, ended| {
+        let message = match ended {
+            Ok(Ok(counters)) => return totals.add(&counters),
+            Ok(Err(message)) => format!("{shard}: {message}"),
+            Err(error) => error.to_string(),
+        };
+        failure.get_or_insert(message);
+        // Twice: without a drain.
+        requests.stop();
+        requests.stop();
     });
-    let ended = run_cores(cores.collect(), &|| stop.request_now());
     report(&totals);
-    ended.map_err(|failure| StartError::new(failure.to_string(), "see the log above"))
+    failure.map_or(Ok(()), |message| Err(StartError::new(message, "see the log above")))
 }
 
 /// What one core's thread is made of.
 struct Core {
     mesh: MeshEnd,
     listeners: Vec<OwnedFd>,
+    doorbell: OwnedFd,
     driver: DriverSettings,
     clock: Clock,
     settings: Settings,
     reactor: ReactorSettings,
-    stop: Stop,
-    pulses: Arc<Vec<Pulse>>,
-    totals: Arc<Mutex<Counters>>,
+    way: Way,
+    heart: Arc<Heart>,
+    requests: Arc<Requests>,
 }
 
 impl Core {
-    fn run(self) -> Result<(), String> {
-        let index = self.mesh.me().index();
+    async fn run(self) -> Result<Counters, String> {
         let broken = |error: io::Error| format!("its ring: {error}");
         let mut driver = Driver::new(&self.driver).map_err(broken)?;
-        let waker = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
-            .map_err(|error| format!("its doorbell: {error}"))?;
-        driver.watch(waker.try_clone().map_err(broken)?);
-        self.mesh.bell().set_wake(Arc::new(move || {
-            // A full counter means that the core is being woken already.
-            let _ = rustix::io::write(&waker, &1u64.to_ne_bytes());
-        }));
+        driver.watch(self.doorbell).map_err(broken)?;
         for (listener, fd) in self.listeners.into_iter().enumerate() {
             driver.listen(fd, listener as u16);
         }
+        let sleeper = Sleeper::new(&driver, self.way).map_err(broken)?;
         let shard = Shard::new(self.settings, self.mesh, self.clock.now());
-        let reactor = Reactor::new(shard, driver, self.clock, self.reactor);
-        let shard = reactor.run(&self.stop, &self.pulses[index]).map_err(broken)?;
-        if let Ok(mut totals) = self.totals.lock() {
-            totals.add(shard.counters());
-        }
-        Ok(())
+        let reactor = Reactor::new(shard, driver, self.clock, self.reactor, self.heart);
+        let shard = reactor.run(&self.requests, &sleeper).await.map_err(broken)?;
+        Ok(shard.counters().clone())
     }
 }
 
-fn report(totals: &Mutex<Counters>) {
-    if let Ok(totals) = totals.lock() {
-        let counted = totals.entries().filter(|(_, count)| *count > 0);
-        let counted: Vec<String> = counted.map(|(name, count)| format!("{name}={count}")).collect();
-        tracing::info!("stopped: {}", counted.join(" "));
-    }
+/// Logs what the broker did in its life.
+fn report(totals: &Counters) {
+    let counted = totals.entries().filter(|(_, count)| *count > 0);
+    let counted: Vec<String> = counted.map(|(name, count)| format!("{name}={count}")).collect();
+    tracing::info!("stopped: {}", counted.join(" "));
 }
 
 fn driver_settings(config: &Config) -> DriverSettings {
@@ -152,6 +193,7 @@ fn mesh_settings(config: &Config) -> MeshSettings {
 fn reactor_settings(config: &Config) -> ReactorSettings {
     ReactorSettings {
         completions: config.runtime.tick_completions,
+        gather: Duration::from_micros(config.runtime.gather_us.into()),
         spin: Duration::from_micros(config.runtime.spin_us.into()),
         drain: Duration::from_secs(config.runtime.drain_s.into()),
     }

@@ -67,11 +67,6 @@ fn memory(config: &Config, out: &mut String) -> std::fmt::Result {
     let limits = &config.limits;
     let runtime = &config.runtime;
     writeln!(out, "\nMemory of one core")?;
-    let total = match limits.memory_bytes {
-        0 => "75 % of the host's memory, shared evenly".into(),
-        bytes => size(bytes),
-    };
-    writeln!(out, "  sheds load near      {total}")?;
     let rows = [
         ("taken at the start", fixed_bytes(config)),
         ("  receive buffers", runtime.recv_buffers * runtime.recv_buffer_bytes),

@@ -54,11 +54,6 @@ const RELATIONS: &[AtMost] = &[
         why: "a pausing connection could not keep the rest of one buffer",
     },
     AtMost {
-        small: key!(runtime.recv_buffer_bytes),
-        large: key!(runtime.tick_bytes),
-        why: "a tick could not handle one full buffer",
-    },
-    AtMost {
         small: key!(limits.answer_bytes),
         large: key!(limits.out_buffer_bytes),
         why: "the reserve would be larger than what it is a reserve of",
@@ -92,27 +87,6 @@ const RELATIONS: &[AtMost] = &[
             },
         },
         why: "the process would end before the warning",
-    },
-    AtMost {
-        small: Side {
-            text: "what a core takes at the start",
-            keys: &[
-                "runtime.recv_buffers",
-                "runtime.recv_buffer_bytes",
-                "runtime.mesh_bytes",
-                "limits.match_cache_bytes",
-            ],
-            value: fixed_bytes,
-        },
-        large: Side {
-            text: "limits.memory_bytes",
-            keys: &["limits.memory_bytes"],
-            value: |config| match config.limits.memory_bytes {
-                0 => usize::MAX,
-                bytes => bytes,
-            },
-        },
-        why: "the core would shed load for ever",
     },
 ];
 

@@ -38,6 +38,9 @@ section! {
         shards: usize = 0, within(0, MOST_SHARDS), "shards", Restart;
         /// Whether each shard's thread is bound to its CPU.
         pin: bool = true, FREE, "", Restart;
+        /// How long a busy core lets input gather before its next turn: more messages per system
+        /// call, later. An idle core, or one with few active connections, never waits.
+        gather_us: u32 = 100, within(0, 10_000), "µs", Restart;
         /// How long an idle core looks for work before it sleeps; 0 sleeps at once.
         spin_us: u32 = 0, within(0, 1_000_000), "µs", Restart;
         /// How an idle core sleeps: blocked in the broker's own ring, or in the executor's reactor.
@@ -52,8 +55,6 @@ section! {
         tick_completions: usize = 512, within(1, 65_536), "completions", Restart;
         /// Subscribers that one tick serves of one fan-out; the rest waits for the next tick.
         tick_targets: usize = 4096, within(1, MIB), "targets", Restart;
-        /// Inbound bytes that one tick handles before it goes on.
-        tick_bytes: usize = 1_048_576, within(4 * KIB, GIB), "bytes", Restart;
         /// A core without a tick for this long is reported in the log.
         stall_warn_ms: u32 = 1000, within(10, 600_000), "ms", Restart;
         /// A core without a tick for this long ends the process, so that a supervisor can restart
@@ -178,8 +179,8 @@ section! {
         packet_bytes: usize = 1_048_576, within(128, LARGEST_PACKET), "bytes", Live;
         /// Bytes of packets still incomplete, all connections of one core together.
         unfinished_bytes: usize = 67_108_864, within(64 * KIB, 64 * GIB), "bytes", Live;
-        /// Bytes that a paused connection may hold beyond one packet.
-        staging_bytes: usize = 1_114_112, within(4 * KIB, GIB), "bytes", Live;
+        /// Received bytes that a connection waiting for room may hold before its reading stops.
+        staging_bytes: usize = 65_536, within(4 * KIB, GIB), "bytes", Live;
         /// Encoded bytes waiting on one connection above which messages wait unencoded.
         out_buffer_bytes: usize = 2_097_152, within(4 * KIB, GIB), "bytes", Live;
         /// Room for protocol answers beside those bytes; a connection that needs more is closed.
@@ -206,8 +207,6 @@ section! {
         wills_per_tick: usize = 256, within(1, MIB), "wills", Live;
         /// Expired sessions and messages that one tick removes.
         expiries_per_tick: usize = 1024, within(1, MIB), "expiries", Live;
-        /// Memory of one core at which it sheds load; 0 means an even share of 75 % of the host's.
-        memory_bytes: usize = 0, within(0, 64 * 1024 * GIB), "bytes", Restart;
     }
 }
 

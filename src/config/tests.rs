@@ -252,7 +252,6 @@ fn relations_name_the_key_that_was_written() {
         ("[runtime]\nstall_warn_ms = 20000\n", "line 2: runtime.stall_warn_ms"),
         ("[runtime]\nshards = 2\n[topics]\npin = [{ prefix = \"a\", shard = 2 }]\n", "line 4"),
         ("[[listener]]\nmax_connections = 5\n", "line 2: listener[0].lobby"),
-        ("[limits]\nmemory_bytes = 1000000\n", "line 2: limits.memory_bytes"),
     ] {
         let fault = &faults(text)[0];
         assert!(fault.starts_with(key), "{fault}");

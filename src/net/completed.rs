@@ -1,6 +1,6 @@
 //! The second half of the driver: what each completion means for its socket or listener.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -42,8 +42,8 @@ impl Driver {
                 self.after_accept(listener, fd, more, on_event);
             }
             Completion::Woken { more } => {
-                if let (false, Some(fd)) = (more, &self.watched) {
-                    self.ring.watch(fd.as_fd());
+                if !more {
+                    self.ring.watch_again();
                 }
                 on_event(Event::Woken);
             }

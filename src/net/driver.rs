@@ -56,7 +56,6 @@ pub struct Driver {
     pub(super) deadlines: Wheel<Due>,
     due: Vec<Due>,
     pub(super) now: Time,
-    pub(super) watched: Option<OwnedFd>,
     pub(super) timeout_pending: bool,
     pub(super) counters: Counters,
 }
@@ -76,21 +75,22 @@ impl Driver {
             deadlines: Wheel::new(Time::default()),
             due: Vec::new(),
             now: Time::default(),
-            watched: None,
             timeout_pending: false,
             counters: Counters::default(),
         })
     }
 
-    /// Reports writes to `fd`, an eventfd that nobody needs to read, as [`Event::Woken`]; they
-    /// also end [`Driver::wait`].
+    /// Reports writes to `fd`, a blocking eventfd, as [`Event::Woken`]; they also end
+    /// [`Driver::wait`]. Nobody needs to read it. It becomes the [`Driver::bell`].
+    ///
+    /// # Errors
+    /// When `fd` is no eventfd.
     ///
     /// # Panics
     /// When something is watched already.
-    pub fn watch(&mut self, fd: OwnedFd) {
-        assert!(self.watched.is_none(), "one eventfd is watched");
-        self.ring.watch(fd.as_fd());
-        self.watched = Some(fd);
+    pub fn watch(&mut self, fd: OwnedFd) -> io::Result<()> {
+        assert!(self.ring.bell().is_none(), "one eventfd is watched");
+        self.ring.watch(fd)
     }
 
     /// Accepts connections on `fd`, a listening socket, and reports them under the name
@@ -307,6 +307,11 @@ impl Driver {
             || self.ring.has_deferred()
     }
 
+    /// Whether `completions` can be reaped without asking the kernel.
+    pub fn is_ready(&mut self, completions: u32) -> bool {
+        self.ring.ready() >= completions as usize
+    }
+
     /// As [`Driver::submit`], then blocks the thread until there is a completion (a write to the
     /// watched eventfd is one) or `at_most` has passed; returns at once when
     /// [`Driver::has_completions`].
@@ -318,12 +323,23 @@ impl Driver {
         if self.has_completions() {
             return self.ring.enter();
         }
-        self.ring.wait(at_most)
+        self.ring.wait(1, at_most)
+    }
+
+    /// As [`Driver::submit`], then gives the kernel until `completions` are there, or `at_most`:
+    /// what arrives meanwhile on one socket comes as one event, and many sockets as one batch.
+    ///
+    /// # Errors
+    /// As [`Driver::submit`].
+    pub fn gather(&mut self, completions: u32, at_most: Duration) -> io::Result<()> {
+        self.feed_starved();
+        self.ring.wait(completions, Some(at_most))
     }
 
     /// Prepares for sleeping elsewhere than in [`Driver::wait`]: from now on each completion, and
-    /// the passing of `at_most`, makes the [`Driver::bell`] readable. Tells whether to sleep;
-    /// false when there is something to do already. Follow with [`Driver::disarm_bell`].
+    /// the passing of `at_most`, makes the [`Driver::bell`] readable, as a write does. Tells
+    /// whether to sleep; false when there is something to do already. The bell may also ring for
+    /// something that was seen since. Follow with [`Driver::disarm_bell`].
     ///
     /// # Errors
     /// As [`Driver::submit`].
@@ -337,16 +353,15 @@ impl Driver {
         Ok(!self.has_completions())
     }
 
-    /// The eventfd of [`Driver::arm_bell`]; readable when it rang.
-    pub fn bell(&self) -> BorrowedFd<'_> {
+    /// The watched eventfd. Reading it waits for the ringing of [`Driver::arm_bell`] or a write,
+    /// and ends it.
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
         self.ring.bell()
     }
 
-    /// Silences the bell and forgets that it rang.
+    /// Silences the bell: completions no longer cost a signal.
     pub fn disarm_bell(&mut self) {
         self.ring.set_bell(false);
-        // It is non-blocking: an error means that it did not ring.
-        let _ = rustix::io::read(self.ring.bell(), &mut [0; 8]);
     }
 
     pub(super) fn open(&mut self, key: SocketKey) -> Option<&mut Socket> {

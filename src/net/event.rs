@@ -82,7 +82,8 @@ pub enum Event<'a> {
         /// Which socket.
         key: SocketKey,
     },
-    /// The watched eventfd was written.
+    /// The watched eventfd was written, or the bell rang. Writes may share one event, and a
+    /// write that ended a sleep by the bell may have none.
     Woken,
 }
 

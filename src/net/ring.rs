@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
@@ -50,8 +50,9 @@ pub(super) struct Ring {
     in_flight: usize,
     /// Read by the kernel when it takes a timeout operation; on the heap so that it stays put.
     timeout: Box<Timespec>,
-    /// The kernel signals this eventfd for each completion while the bell is on.
-    bell: OwnedFd,
+    /// The eventfd that others write to wake us. While the bell is on, the kernel signals it
+    /// for each completion, too.
+    bell: Option<OwnedFd>,
     wait_flags: EnterFlags,
     home: PhantomData<*const ()>,
 }
@@ -77,25 +78,21 @@ impl Ring {
         // SAFETY: the address is a mapping of `count` entries that `Ring` owns beside the
         // io_uring and unmaps only after it (`Drop` and the order of the fields).
         unsafe { io.submitter().register_buf_ring_with_flags(address, count, GROUP, 0)? };
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        io.submitter().register_eventfd(bell.as_raw_fd())?;
         let mut wait_flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         if io.params().is_feature_no_iowait() {
             wait_flags |= EnterFlags::NO_IOWAIT;
         }
-        let mut ring = Ring {
+        Ok(Ring {
             io,
             buffers,
             outgoing: Vec::new(),
             delayed: VecDeque::new(),
             in_flight: 0,
             timeout: Box::new(Timespec::new()),
-            bell,
+            bell: None,
             wait_flags,
             home: PhantomData,
-        };
-        ring.set_bell(false);
-        Ok(ring)
+        })
     }
 
     /// Arms a multishot accept on `fd`, which must stay open until its last completion.
@@ -161,8 +158,22 @@ impl Ring {
         self.cancel(Tag::plain(Kind::Accept, u32::from(listener)));
     }
 
-    /// Reports each time `fd` becomes readable (each write, where it is an eventfd).
-    pub(super) fn watch(&mut self, fd: BorrowedFd<'_>) {
+    /// Reports each write to `fd`, an eventfd, and makes it the bell.
+    ///
+    /// One eventfd serves both: were the bell another one, a write to `fd` would have to signal
+    /// it from within the wake-up of `fd`, and the kernel puts such nested signals off by
+    /// milliseconds (kernel 6.18 was seen to lose all but the first).
+    pub(super) fn watch(&mut self, fd: OwnedFd) -> io::Result<()> {
+        self.io.submitter().register_eventfd(fd.as_raw_fd())?;
+        self.bell = Some(fd);
+        self.set_bell(false);
+        self.watch_again();
+        Ok(())
+    }
+
+    /// Arms the watch again after it ended, as it does when the bell rings.
+    pub(super) fn watch_again(&mut self) {
+        let Some(fd) = &self.bell else { return };
         let events = u32::from(PollFlags::IN.bits());
         let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), events).multi(true).build();
         self.push(entry, Tag::plain(Kind::Wake, 0));
@@ -232,7 +243,7 @@ impl Ring {
     }
 
     /// As [`Ring::enter`], then blocks until there is a completion or `at_most` has passed.
-    pub(super) fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+    pub(super) fn wait(&mut self, completions: u32, at_most: Option<Duration>) -> io::Result<()> {
         self.push_delayed();
         let len = self.io.submission().len() as u32;
         let timespec = at_most.map(Timespec::from);
@@ -243,7 +254,7 @@ impl Ring {
         let flags = self.wait_flags.bits();
         // SAFETY: `EXT_ARG` is set and `SubmitArgs` is the argument that it asks for; it and the
         // timespec live until the call returns. For `len` see `enter`.
-        let entered = unsafe { self.io.submitter().enter(len, 1, flags, Some(&args)) };
+        let entered = unsafe { self.io.submitter().enter(len, completions, flags, Some(&args)) };
         tolerate(entered).map(|_| ())
     }
 
@@ -258,9 +269,9 @@ impl Ring {
         queue.taskrun() || queue.cq_overflow()
     }
 
-    /// The eventfd that the kernel signals while the bell is on.
-    pub(super) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    /// The watched eventfd.
+    pub(super) fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(AsFd::as_fd)
     }
 
     /// Switches the bell. After switching it on, [`Ring::enter`] and [`Ring::ready`] tell of
@@ -356,7 +367,7 @@ impl Drop for Ring {
         let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
         self.push(all, Tag::plain(Kind::Cancel, 0));
         for _ in 0..ROUNDS {
-            if self.wait(Some(PATIENCE)).is_err() {
+            if self.wait(1, Some(PATIENCE)).is_err() {
                 break;
             }
             while self.next().is_some() {}

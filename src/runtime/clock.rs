@@ -1,23 +1,25 @@
 //! The one clock of the process.
 
-use crate::base::Time;
 use std::time::Instant;
 
-/// Microseconds since the start of the process, monotonic, the same on every core.
+use crate::base::Time;
+
+/// Tells the microseconds since it was started. Copies agree, so every core gets one.
+///
+/// It reads `CLOCK_MONOTONIC` without a system call, some 25 ns; still, read it once a tick.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
 }
 
 impl Clock {
-    /// A clock that starts now. One per process.
+    /// A clock that starts now.
     pub fn start() -> Clock {
         Clock { origin: Instant::now() }
     }
 
-    /// What time it is.
-    #[inline]
+    /// The time since the start.
     pub fn now(&self) -> Time {
-        Time(self.origin.elapsed().as_micros() as u64)
+        Time::default() + self.origin.elapsed()
     }
 }

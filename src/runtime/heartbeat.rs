@@ -1,82 +1,181 @@
-//! A watcher for cores that stop turning: a broker that lost a core must not look alive.
+//! Notices a core that no longer ticks: a broker that lost a core looks alive and does nothing.
+//!
+//! Each core writes the time and its stage to its own [`Heart`]; one thread reads them all, logs
+//! a stall with core and stage, and ends the process when it lasts, so that a supervisor starts
+//! it again.
+//!
+//! Invariants worth naming:
+//! * a core that sleeps is not stalled, however long;
+//! * if the watcher itself did not run, the process was stopped, and nobody is blamed.
 
-use super::clock::Clock;
-use super::signal::Stop;
-use crate::base::Time;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// What a sleeping core shows instead of a time.
-const ASLEEP: u64 = u64::MAX;
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+use super::clock::Clock;
+use crate::base::Time;
 
-/// Last sign of life of one core. Written by the core, read by the watcher.
+/// What a core is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Stage {
+    /// Waiting in its ring or executor; also before the first tick and after the last.
+    Asleep,
+    /// Taking completions and handling what they bring.
+    Reap,
+    /// Handling what other cores delivered and replied.
+    Drain,
+    /// Serving publish sources.
+    Serve,
+    /// Advancing timers.
+    Timers,
+    /// Pushing blocks and ringing doorbells.
+    Push,
+    /// Sending to connections.
+    Flush,
+    /// Giving other tasks of the executor their turn.
+    Yield,
+}
+
+const STAGES: [Stage; 8] = [
+    Stage::Asleep,
+    Stage::Reap,
+    Stage::Drain,
+    Stage::Serve,
+    Stage::Timers,
+    Stage::Push,
+    Stage::Flush,
+    Stage::Yield,
+];
+
+/// The sign of life of one core: written by the core, read by the watcher. Alone on its cache
+/// lines, so that no other core's writes slow this one's.
+#[derive(Debug, Default)]
 #[repr(align(128))]
-#[derive(Debug)]
-pub struct Pulse {
-    last: AtomicU64,
+pub struct Heart {
+    /// Time of the tick in microseconds, shifted by 8, and the stage.
+    beat: AtomicU64,
 }
 
-impl Default for Pulse {
-    fn default() -> Pulse {
-        Pulse { last: AtomicU64::new(ASLEEP) }
-    }
-}
-
-impl Pulse {
-    /// The core begins a turn.
+impl Heart {
+    /// Says that the tick of `now` has come to `stage`: one relaxed store.
     #[inline]
-    pub fn beat(&self, now: Time) {
-        self.last.store(now.0, Ordering::Relaxed);
+    pub fn beat(&self, now: Time, stage: Stage) {
+        self.beat.store(now.0 << 8 | stage as u64, Ordering::Relaxed);
     }
 
-    /// The core goes to sleep of its own will.
-    pub fn sleeps(&self) {
-        self.last.store(ASLEEP, Ordering::Relaxed);
-    }
-
-    /// How long the core has been in its present turn.
-    fn stuck(&self, now: Time) -> Duration {
-        match self.last.load(Ordering::Relaxed) {
-            ASLEEP => Duration::ZERO,
-            last => now.since(Time(last)),
-        }
+    /// Time of the last tick, and its stage.
+    pub fn last(&self) -> (Time, Stage) {
+        let beat = self.beat.load(Ordering::Relaxed);
+        (Time(beat >> 8), STAGES[(beat & 0xff) as usize % STAGES.len()])
     }
 }
 
-/// When to complain and when to give up.
-#[derive(Clone, Copy, Debug)]
-pub struct Watch {
-    /// A turn longer than this is logged.
+/// How long a core may go without a tick.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeartbeatSettings {
+    /// Logged from here on.
     pub warn_after: Duration,
-    /// A turn longer than this ends the process; `None` never does.
+    /// The process aborts from here on; `None` never aborts.
     pub abort_after: Option<Duration>,
 }
 
-/// Watches the pulses on a thread of its own until the broker is told to stop.
-///
-/// # Errors
-/// When the thread can't be made.
-pub fn watch(pulses: Arc<Vec<Pulse>>, clock: Clock, limits: Watch, stop: Stop) -> io::Result<()> {
-    std::thread::Builder::new().name("corelane-watch".into()).spawn(move || {
-        let mut warned = vec![false; pulses.len()];
-        while !stop.is_requested() {
-            std::thread::sleep(LOOK_EVERY);
-            for (shard, pulse) in pulses.iter().enumerate() {
-                let stuck = pulse.stuck(clock.now());
-                if limits.abort_after.is_some_and(|limit| stuck >= limit) {
-                    tracing::error!("shard {shard} has not turned for {stuck:?}: ending");
-                    std::process::abort();
-                }
-                let late = stuck >= limits.warn_after;
-                if late && !warned[shard] {
-                    tracing::error!("shard {shard} has not turned for {stuck:?}");
-                }
-                warned[shard] = late;
-            }
+impl Default for HeartbeatSettings {
+    fn default() -> HeartbeatSettings {
+        HeartbeatSettings {
+            warn_after: Duration::from_secs(1),
+            abort_after: Some(Duration::from_secs(10)),
         }
-    })?;
-    Ok(())
+    }
+}
+
+/// What the watcher thinks of a core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Fine,
+    Stalled,
+    Lost,
+}
+
+impl HeartbeatSettings {
+    pub(super) fn judge(&self, now: Time, (tick, stage): (Time, Stage)) -> Verdict {
+        let silent = now.since(tick);
+        match self.abort_after {
+            _ if stage == Stage::Asleep => Verdict::Fine,
+            Some(limit) if silent >= limit => Verdict::Lost,
+            _ if silent >= self.warn_after => Verdict::Stalled,
+            _ => Verdict::Fine,
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        (self.warn_after / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
+    }
+}
+
+/// The thread that reads the hearts; ends when dropped.
+pub struct Watcher {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Watches one heart per core, in the order of the shards.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(
+        settings: HeartbeatSettings,
+        clock: Clock,
+        hearts: Vec<Arc<Heart>>,
+    ) -> io::Result<Watcher> {
+        let (stop, stopped) = channel::<()>();
+        let interval = settings.interval();
+        let thread = Builder::new().name("corelane-watch".to_owned()).spawn(move || {
+            let mut stalled = vec![false; hearts.len()];
+            let mut last = clock.now();
+            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                let now = clock.now();
+                let overslept = now.since(last) > interval * 3;
+                last = now;
+                if !overslept {
+                    look(&settings, now, &hearts, &mut stalled);
+                }
+            }
+        })?;
+        Ok(Watcher { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+fn look(settings: &HeartbeatSettings, now: Time, hearts: &[Arc<Heart>], stalled: &mut [bool]) {
+    for (core, (heart, was_stalled)) in hearts.iter().zip(stalled).enumerate() {
+        let (tick, stage) = heart.last();
+        let silent_ms = now.since(tick).as_millis() as u64;
+        let verdict = settings.judge(now, (tick, stage));
+        match verdict {
+            Verdict::Lost => {
+                tracing::error!(core, ?stage, silent_ms, "a core is lost; the process aborts");
+                std::process::abort();
+            }
+            Verdict::Stalled if !*was_stalled => {
+                tracing::error!(core, ?stage, silent_ms, "a core has stopped ticking");
+            }
+            Verdict::Fine if *was_stalled => tracing::warn!(core, "the core ticks again"),
+            _ => {}
+        }
+        *was_stalled = verdict == Verdict::Stalled;
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
 }

@@ -1,16 +1,23 @@
-//! Where shards run: one executor per core, its reactor, and what stops, wakes and watches it.
+//! What a core stands on: an executor with a place, a clock, a doorbell and two ways to sleep;
+//! and what watches over all cores: signals and heartbeats.
 //!
-//! Invariant worth naming: everything here is set up once, before the first connection; nothing
-//! in it is touched per message.
+//! glommio hosts each core and gives it files and background tasks; the sockets are driven by
+//! [`net`](crate::net) inside one long-lived task of that executor.
 
-mod clock;
-mod executor;
-mod heartbeat;
-mod reactor;
-mod signal;
+pub mod clock;
+pub mod doorbell;
+pub mod executor;
+pub mod heartbeat;
+pub mod reactor;
+pub mod signal;
+pub mod sleep;
+#[cfg(test)]
+mod tests;
 
 pub use clock::Clock;
-pub use executor::{CoreFailure, Place, run_cores};
-pub use heartbeat::{Pulse, Watch, watch};
+pub use doorbell::Waker;
+pub use executor::{ExecutorError, ExecutorSettings, Executors, Seat};
+pub use heartbeat::{Heart, HeartbeatSettings, Stage, Watcher};
 pub use reactor::{Reactor, ReactorSettings};
-pub use signal::{Stop, stop_on_signals};
+pub use signal::{Requests, SignalThread, Stopping};
+pub use sleep::{Sleeper, Way};

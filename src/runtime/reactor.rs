@@ -8,8 +8,9 @@
 //! * the shard is asked for its deadline and its doorbell is checked before every sleep.
 
 use super::clock::Clock;
-use super::heartbeat::Pulse;
-use super::signal::Stop;
+use super::heartbeat::{Heart, Stage};
+use super::signal::{Requests, Stopping};
+use super::sleep::Sleeper;
 use crate::base::Time;
 use crate::mesh::Carried;
 use crate::net::{Driver, Event, SocketKey};
@@ -17,6 +18,7 @@ use crate::shard::{Command, ConnectionKey, Shard};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time that a closing connection gets for its last bytes.
@@ -29,6 +31,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub struct ReactorSettings {
     /// Completions handled before the shard ticks.
     pub completions: usize,
+    /// How long a busy core lets input gather before its next turn.
+    pub gather: Duration,
     /// How long to look for work before sleeping.
     pub spin: Duration,
     /// Longest time that a drain may take.
@@ -41,6 +45,7 @@ pub struct Reactor {
     driver: Driver,
     clock: Clock,
     settings: ReactorSettings,
+    heart: Arc<Heart>,
     accepted: Vec<(u16, OwnedFd)>,
     ended: Vec<ConnectionKey>,
     released: Vec<ConnectionKey>,
@@ -49,7 +54,14 @@ pub struct Reactor {
     /// Connections that close when their output is sent, with their deadline.
     closing: HashMap<u64, Time>,
     drain_until: Option<Time>,
+    /// The last turn was busy with many connections: the next one may gather.
+    crowded: bool,
 }
+
+/// Events in one turn that make it worth while to let input gather before the next one.
+const CROWD: usize = 4;
+/// Completions that end the gathering.
+const GATHERED: u32 = 64;
 
 /// What a turn found.
 struct Turn {
@@ -58,18 +70,26 @@ struct Turn {
 
 impl Reactor {
     /// A reactor around a shard and the driver of its core.
-    pub fn new(shard: Shard, driver: Driver, clock: Clock, settings: ReactorSettings) -> Reactor {
+    pub fn new(
+        shard: Shard,
+        driver: Driver,
+        clock: Clock,
+        settings: ReactorSettings,
+        heart: Arc<Heart>,
+    ) -> Reactor {
         Reactor {
             shard,
             driver,
             clock,
             settings,
+            heart,
             accepted: Vec::new(),
             ended: Vec::new(),
             released: Vec::new(),
             pending: Vec::new(),
             closing: HashMap::new(),
             drain_until: None,
+            crowded: false,
         }
     }
 
@@ -77,13 +97,13 @@ impl Reactor {
     ///
     /// # Errors
     /// When the ring itself fails: the core can't go on.
-    pub fn run(mut self, stop: &Stop, pulse: &Pulse) -> io::Result<Shard> {
+    pub async fn run(mut self, requests: &Requests, sleeper: &Sleeper) -> io::Result<Shard> {
         let mut idle_since: Option<Time> = None;
         loop {
             let now = self.clock.now();
-            pulse.beat(now);
             let turn = self.turn(now)?;
-            if self.is_finished(stop, now) {
+            if self.is_finished(requests.stopping(), now) {
+                self.heart.beat(now, Stage::Asleep);
                 return Ok(self.shard);
             }
             if turn.busy {
@@ -95,20 +115,29 @@ impl Reactor {
                 std::hint::spin_loop();
                 continue;
             }
-            self.sleep(pulse)?;
+            self.sleep(sleeper).await?;
             idle_since = None;
         }
     }
 
     fn turn(&mut self, now: Time) -> io::Result<Turn> {
+        self.heart.beat(now, Stage::Reap);
         self.shard.begin(now);
         self.driver.expire(now);
-        self.driver.submit()?;
+        if std::mem::take(&mut self.crowded) && !self.settings.gather.is_zero() {
+            self.driver.gather(GATHERED, self.settings.gather)?;
+            self.shard.begin(self.clock.now());
+        } else {
+            self.driver.submit()?;
+        }
         let reaped = self.reap();
         self.take_events();
+        self.heart.beat(now, Stage::Serve);
         let more = self.shard.tick();
+        self.heart.beat(now, Stage::Flush);
         let commanded = self.carry_out(now);
         let sent = self.flush(now);
+        self.crowded = reaped >= CROWD && !more && !self.driver.is_ready(GATHERED);
         Ok(Turn { busy: more || commanded || sent || reaped > 0 })
     }
 
@@ -239,7 +268,7 @@ impl Reactor {
         }
     }
 
-    fn sleep(&mut self, pulse: &Pulse) -> io::Result<()> {
+    async fn sleep(&mut self, sleeper: &Sleeper) -> io::Result<()> {
         let bell = self.shard.bell().clone();
         if !bell.fall_asleep() {
             return Ok(());
@@ -249,19 +278,18 @@ impl Reactor {
         until = self.closing.values().copied().fold(until, Time::min);
         until = self.drain_until.map_or(until, |end| until.min(end));
         let at_most = until.since(now).min(LONGEST_SLEEP);
-        pulse.sleeps();
-        let slept = self.driver.wait(Some(at_most));
+        self.heart.beat(now, Stage::Asleep);
+        let slept = sleeper.sleep(&mut self.driver, Some(at_most)).await;
         bell.wake_up();
         slept
     }
 
     /// Whether the core may stop: at once, or after a drain.
-    fn is_finished(&mut self, stop: &Stop, now: Time) -> bool {
-        if stop.is_immediate() {
-            return true;
-        }
-        if !stop.is_requested() {
-            return false;
+    fn is_finished(&mut self, stopping: Stopping, now: Time) -> bool {
+        match stopping {
+            Stopping::No => return false,
+            Stopping::Now => return true,
+            Stopping::Drain => {}
         }
         match self.drain_until {
             None => {

@@ -1,72 +1,110 @@
-//! How a running broker is told to stop: a flag that every core reads once per turn.
+//! Signals of the operator, turned into flags that every core reads and wake-ups that make it
+//! look: SIGTERM and SIGINT drain, a second one stops at once, SIGHUP reloads.
 
-use crate::mesh::Bell;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread::{Builder, JoinHandle};
 
-const RUN: u8 = 0;
-const DRAIN: u8 = 1;
-const NOW: u8 = 2;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
 
-/// The wish to stop, shared by all cores.
-#[derive(Clone)]
-pub struct Stop {
-    wish: Arc<AtomicU8>,
-    bells: Arc<Vec<Arc<Bell>>>,
+use super::doorbell::Waker;
+
+/// Whether and how the process is to end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stopping {
+    /// It is not.
+    No,
+    /// Tell the clients, finish what is in flight, then end.
+    Drain,
+    /// End without waiting for anybody.
+    Now,
 }
 
-impl Stop {
-    /// Nobody wants to stop; `bells` wake the cores when somebody does.
-    pub fn new(bells: Vec<Arc<Bell>>) -> Stop {
-        Stop { wish: Arc::new(AtomicU8::new(RUN)), bells: Arc::new(bells) }
-    }
-
-    /// Asks for an orderly end; asked twice, for an end at once.
-    pub fn request(&self) {
-        let next = if self.is_requested() { NOW } else { DRAIN };
-        self.wish.store(next, Ordering::Relaxed);
-        self.wake();
-    }
-
-    /// Asks for an end without a drain.
-    pub fn request_now(&self) {
-        self.wish.store(NOW, Ordering::Relaxed);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        self.bells.iter().for_each(|bell| bell.wake());
-    }
-
-    /// Whether the broker should end.
-    #[inline]
-    pub fn is_requested(&self) -> bool {
-        self.wish.load(Ordering::Relaxed) != RUN
-    }
-
-    /// Whether it should end without a drain.
-    #[inline]
-    pub fn is_immediate(&self) -> bool {
-        self.wish.load(Ordering::Relaxed) == NOW
-    }
+/// What was asked of the process, by a signal or by its embedder. Whole process, any thread.
+#[derive(Debug, Default)]
+pub struct Requests {
+    stops: AtomicU8,
+    reload: AtomicBool,
+    wakers: Vec<Arc<Waker>>,
 }
 
-/// Turns SIGTERM and SIGINT into requests to stop, on a thread of its own.
-///
-/// # Errors
-/// When the handlers can't be installed.
-pub fn stop_on_signals(stop: Stop) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    std::thread::Builder::new().name("corelane-signal".into()).spawn(move || {
-        for signal in signals.forever() {
-            let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
-            let how = if stop.is_requested() { "stopping at once" } else { "draining" };
-            tracing::info!("{name}: {how}");
-            stop.request();
+impl Requests {
+    /// No request; the wakers are those of all cores.
+    pub fn new(wakers: Vec<Arc<Waker>>) -> Requests {
+        Requests { wakers, ..Requests::default() }
+    }
+
+    /// How the process is to end by now.
+    pub fn stopping(&self) -> Stopping {
+        match self.stops.load(Ordering::Acquire) {
+            0 => Stopping::No,
+            1 => Stopping::Drain,
+            _ => Stopping::Now,
         }
-    })?;
-    Ok(())
+    }
+
+    /// Asks to drain; asked again, to stop at once.
+    pub fn stop(&self) {
+        let more = |stops: u8| Some(stops.saturating_add(1));
+        let _ = self.stops.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        self.wake_all();
+    }
+
+    /// Asks to read the configuration again.
+    pub fn reload(&self) {
+        self.reload.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Whether a reload was asked for since the last call; one caller gets it.
+    pub fn take_reload(&self) -> bool {
+        self.reload.load(Ordering::Relaxed) && self.reload.swap(false, Ordering::AcqRel)
+    }
+
+    fn wake_all(&self) {
+        for waker in &self.wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// The thread that waits for signals; ends when dropped.
+pub struct SignalThread {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SignalThread {
+    /// Takes SIGTERM, SIGINT and SIGHUP of the process over.
+    ///
+    /// # Errors
+    /// When the handlers or the thread cannot be set up.
+    pub fn start(requests: Arc<Requests>) -> io::Result<SignalThread> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let handle = signals.handle();
+        let thread = Builder::new().name("corelane-signal".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                if signal == SIGHUP {
+                    tracing::info!("SIGHUP: reload");
+                    requests.reload();
+                } else {
+                    requests.stop();
+                    tracing::info!(signal, stopping = ?requests.stopping(), "asked to stop");
+                }
+            }
+        })?;
+        Ok(SignalThread { handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for SignalThread {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
 }

@@ -6,9 +6,6 @@ use super::{Command, Shard};
 use crate::base::Time;
 use crate::codec::{self, DecodeError, Frame, Packet, Publish, ReasonCode, Version};
 
-/// Received bytes that a stalled connection may hold before its reading is stopped.
-const PAUSE_BYTES: usize = 64 * 1024;
-
 /// What to do after a packet.
 pub(super) enum Flow {
     /// Go on with the next one.
@@ -257,8 +254,9 @@ impl Shard {
     }
 
     fn pause_if_full(&mut self, key: ConnectionKey) {
+        let most = self.clients.settings.limits.staging_bytes;
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
-        if connection.inbox.len() > PAUSE_BYTES && !connection.read_paused {
+        if connection.inbox.len() > most && !connection.read_paused {
             connection.read_paused = true;
             self.commands.push_back(Command::Pause(key));
         }

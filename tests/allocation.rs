@@ -1,0 +1,141 @@
+//! Heap allocations on the steady path, counted: none per QoS 0 message of up to 256 bytes, on one
+//! shard and across two. One test in a binary of its own, so that nobody else allocates meanwhile.
+
+use corelane::base::{PacketId, Time};
+use corelane::codec::{ConnectOut, PublishOut, QoS, SubscribeOptions, SubscribeOut, Version};
+use corelane::mesh::{MeshSettings, build};
+use corelane::shard::{Command, ConnectionKey, Placement, Settings, Shard};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system allocator unchanged; the counter allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    // SAFETY: the caller's contract is that of the system allocator.
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    // SAFETY: the caller's contract is that of the system allocator.
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    // SAFETY: the caller's contract is that of the system allocator.
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+struct Host {
+    shards: Vec<Shard>,
+    now: Time,
+    /// Bytes sent to clients and thrown away.
+    sent: usize,
+}
+
+impl Host {
+    fn new(count: usize) -> Host {
+        let placement = Placement::new(count, [3, 4], 2);
+        let ends = build(count, MeshSettings::default()).into_iter();
+        let shards =
+            ends.map(|end| Shard::new(Settings::new(placement.clone()), end, Time::default()));
+        Host { shards: shards.collect(), now: Time::default(), sent: 0 }
+    }
+
+    fn turn(&mut self, moved: &mut Option<(usize, ConnectionKey)>) {
+        self.now = Time(self.now.0 + 10);
+        for (at, shard) in self.shards.iter_mut().enumerate() {
+            shard.begin(self.now);
+            shard.tick();
+            while let Some(command) = shard.next_command() {
+                match command {
+                    Command::HandOver(key) => shard.hand_over(key, Box::new(())),
+                    Command::Adopt(key, _) => *moved = Some((at, key)),
+                    _ => {}
+                }
+            }
+            while let Some(key) = shard.next_output() {
+                if let Some(mut out) = shard.take_output(key) {
+                    self.sent += out.len();
+                    out.clear();
+                    shard.sent(key, out);
+                }
+            }
+        }
+    }
+
+    /// A connected client and the shard on which it lives.
+    fn connect(&mut self, id: &str, version: Version) -> (usize, ConnectionKey) {
+        self.shards[0].begin(self.now);
+        let key = self.shards[0].open(0).expect("room in the lobby");
+        let mut packet = Vec::new();
+        ConnectOut { version, client_id: id, ..ConnectOut::default() }.encode(&mut packet);
+        self.shards[0].receive(key, &packet);
+        let mut moved = None;
+        (0..8).for_each(|_| self.turn(&mut moved));
+        moved.unwrap_or((0, key))
+    }
+}
+
+fn steady_path(shards: usize, version: Version) {
+    let mut host = Host::new(shards);
+    let subscribers: Vec<_> = (0..8).map(|n| host.connect(&format!("s{n}"), version)).collect();
+    for (at, key) in subscribers {
+        let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+        let packet_id = PacketId::new(1).expect("not zero");
+        let filters = [("plant/+/line/#", options)];
+        let mut packet = Vec::new();
+        SubscribeOut { packet_id, subscription_id: None, filters: &filters }
+            .encode(version, &mut packet);
+        host.shards[at].receive(key, &packet);
+    }
+    let publishers: Vec<_> = (0..4).map(|n| host.connect(&format!("p{n}"), version)).collect();
+    let mut batches = Vec::new();
+    for n in 0..publishers.len() {
+        let (topic, mut batch) = (format!("plant/{n}/line/7"), Vec::new());
+        for size in [16, 64, 256, 100, 200] {
+            let payload = vec![b'x'; size];
+            PublishOut { topic: &topic, payload: &payload, ..PublishOut::default() }
+                .encode(version, &mut batch);
+        }
+        batches.push(batch);
+    }
+    let mut moved = None;
+    let mut round = |host: &mut Host| {
+        for ((at, key), batch) in publishers.iter().zip(&batches) {
+            // In two pieces, so that packets are cut.
+            let (first, second) = batch.split_at(batch.len() / 2 + 7);
+            host.shards[*at].receive(*key, first);
+            host.shards[*at].receive(*key, second);
+        }
+        host.turn(&mut moved);
+    };
+    (0..200).for_each(|_| round(&mut host));
+    let (before, sent) = (ALLOCATIONS.load(Ordering::Relaxed), host.sent);
+    (0..1000).for_each(|_| round(&mut host));
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let expected = 1000 * 4 * 5 * 8 * 100;
+    assert!(host.sent - sent > expected / 2, "messages were delivered");
+    assert_eq!(allocations, 0, "{shards} shards, {version:?}: 20,000 messages, 160,000 deliveries");
+}
+
+#[test]
+fn a_steady_qos_zero_message_allocates_nothing() {
+    for shards in [1, 2, 3] {
+        for version in [Version::V311, Version::V5] {
+            steady_path(shards, version);
+        }
+    }
+}
