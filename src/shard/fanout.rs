@@ -4,10 +4,12 @@
 //! subscription identifiers: it is served at the first matching node that holds it.
 
 use super::Shard;
+use super::clients::Clients;
 use super::counters::DropCause;
 use super::deliver::{Claim, Prepared};
+use super::subscribe::{Installs, withheld};
 use crate::base::ShardId;
-use crate::index::{GroupKey, Index, Matched, NodeKey, Slot, Subscriber};
+use crate::index::{GroupKey, Index, Matched, Node, NodeKey, Slot, Subscriber};
 use crate::session::{Message, MessageView};
 use std::rc::Rc;
 
@@ -26,7 +28,21 @@ pub(super) struct FanOut {
     message: Rc<Message>,
     matched: Rc<Matched>,
     cursor: Cursor,
+    /// How many positions each node had at the start: who joins later comes too late.
+    lens: Box<[usize]>,
     from: ShardId,
+    serial: u64,
+}
+
+/// What one pass over the subscribers of a message works on.
+struct Pass<'a> {
+    view: MessageView<'a>,
+    matched: &'a Matched,
+    /// Positions per node; empty: all there are.
+    lens: &'a [usize],
+    from: ShardId,
+    /// Zero for a fan-out that is done in one go.
+    serial: u64,
 }
 
 impl FanOut {
@@ -56,36 +72,41 @@ impl Shard {
         matched: &Rc<Matched>,
         from: ShardId,
     ) -> Option<FanOut> {
-        let total: usize =
-            matched.nodes.iter().filter_map(|n| self.index.node(*n)).map(|n| n.len()).sum();
+        let len = |node: &NodeKey| self.index.node(*node).map_or(0, Node::len);
+        let total: usize = matched.nodes.iter().map(len).sum();
         if total > self.clients.settings.tick.targets {
+            let lens = matched.nodes.iter().map(len).collect();
             for node in &matched.nodes {
                 self.index.pin(*node);
             }
+            self.fanout_serial += 1;
             let (message, matched) = (view.store(), Rc::clone(matched));
-            return Some(FanOut { message, matched, cursor: Cursor::default(), from });
+            let (cursor, serial) = (Cursor::default(), self.fanout_serial);
+            return Some(FanOut { message, matched, cursor, lens, from, serial });
         }
         self.targets_left = self.targets_left.saturating_sub(total);
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
-        self.deliver_from(view, matched, Cursor::default(), usize::MAX, from, &mut prepared);
+        let pass = Pass { view: *view, matched, lens: &[], from, serial: 0 };
+        self.deliver_from(&pass, Cursor::default(), usize::MAX, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         None
     }
 
     /// Continues a long fan-out within the tick's budget; true when it is finished.
     pub(super) fn continue_fan_out(&mut self, fanout: &mut FanOut) -> bool {
-        let budget = self.targets_left;
+        // Half of what is left, so that one long fan-out leaves something for the others.
+        let budget = self.targets_left.div_ceil(2);
         let message = Rc::clone(&fanout.message);
         let stored = Some(Rc::clone(&message));
         let mut prepared = Prepared::new(stored, std::mem::take(&mut self.clients.scratch));
-        let (cursor, used) = self.deliver_from(
-            &message.view(),
-            &fanout.matched,
-            fanout.cursor,
-            budget,
-            fanout.from,
-            &mut prepared,
-        );
+        let pass = Pass {
+            view: message.view(),
+            matched: &fanout.matched,
+            lens: &fanout.lens,
+            from: fanout.from,
+            serial: fanout.serial,
+        };
+        let (cursor, used) = self.deliver_from(&pass, fanout.cursor, budget, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         self.targets_left = self.targets_left.saturating_sub(used);
         fanout.cursor = cursor;
@@ -104,53 +125,45 @@ impl Shard {
             return;
         }
         let mut fanouts = std::mem::take(&mut self.fanouts);
-        let all = self.targets_left;
-        // Half of the tick is kept for everybody else.
-        self.targets_left = (all / 2).max(1);
-        let kept = all - self.targets_left;
         fanouts.retain_mut(|fanout| self.targets_left == 0 || !self.continue_fan_out(fanout));
-        self.targets_left += kept;
         debug_assert!(self.fanouts.is_empty());
         self.fanouts = fanouts;
     }
 
     fn deliver_from(
         &mut self,
-        view: &MessageView<'_>,
-        matched: &Matched,
+        pass: &Pass<'_>,
         mut cursor: Cursor,
         budget: usize,
-        from: ShardId,
         prepared: &mut Prepared,
     ) -> (Cursor, usize) {
         let (index, clients, installs) = (&self.index, &mut self.clients, &self.installs);
         let mut used = 0;
-        while let Some(key) = matched.nodes.get(cursor.node) {
-            let Some(node) = index.node(*key) else {
-                cursor = Cursor { node: cursor.node + 1, position: 0 };
-                continue;
-            };
-            while cursor.position < node.len() {
+        while let Some(key) = pass.matched.nodes.get(cursor.node) {
+            let len = index.node(*key).map_or(0, Node::len);
+            let len = pass.lens.get(cursor.node).map_or(len, |start| len.min(*start));
+            while cursor.position < len {
                 if used >= budget {
                     return (cursor, used);
                 }
                 used += 1;
-                let slot = node.at(cursor.position);
+                let slot = index.node(*key).and_then(|node| node.at(cursor.position));
                 cursor.position += 1;
                 let Some(Slot::Alive(subscriber)) = slot else { continue };
-                if subscriber.installing
-                    && super::subscribe::withheld(installs, *key, subscriber, from)
-                    || clients.is_own(subscriber, view.publisher)
-                {
+                if !is_eligible(clients, installs, *key, subscriber, pass) {
                     continue;
                 }
-                let mut claim = Claim::of(subscriber, view);
-                if matched.nodes.len() > 1
-                    && !join_others(index, matched, cursor.node, subscriber, view, &mut claim)
-                {
-                    continue;
+                let mut claim = Claim::of(subscriber, &pass.view);
+                if pass.matched.nodes.len() > 1 {
+                    let here = Here { node: cursor.node, subscriber };
+                    if !join_others(index, clients, installs, pass, here, &mut claim) {
+                        continue;
+                    }
                 }
-                clients.deliver(view, subscriber.session, claim, prepared);
+                if pass.serial != 0 {
+                    clients.note_served(subscriber.session, pass.serial);
+                }
+                clients.deliver(&pass.view, subscriber.session, claim, prepared);
             }
             cursor = Cursor { node: cursor.node + 1, position: 0 };
         }
@@ -161,7 +174,7 @@ impl Shard {
     pub(super) fn deliver_to_group(&mut self, local: u64, view: &MessageView<'_>) {
         let group = GroupKey::from_bits(local);
         let clients = &mut self.clients;
-        let online = |clients: &mut super::Clients, member: &Subscriber| {
+        let online = |clients: &mut Clients, member: &Subscriber| {
             clients.open_connection(super::session::slot_of(member.session)).is_some()
         };
         let member = match self.index.pick(group, |member| online(clients, member)) {
@@ -184,23 +197,51 @@ impl Shard {
     }
 }
 
+/// Where a pass stands.
+struct Here<'a> {
+    node: usize,
+    subscriber: &'a Subscriber,
+}
+
+/// Whether the subscription takes this message: it is in force at the message's source, and not
+/// closed to the session's own messages.
+fn is_eligible(
+    clients: &Clients,
+    installs: &Installs,
+    node: NodeKey,
+    subscriber: &Subscriber,
+    pass: &Pass<'_>,
+) -> bool {
+    !(subscriber.installing && withheld(installs, node, subscriber, pass.from))
+        && !clients.is_own(subscriber, pass.view.publisher)
+}
+
 /// Joins what the session's other matching subscriptions add to its claim. False: the session was
 /// served at an earlier node.
 fn join_others(
     index: &Index,
-    matched: &Matched,
-    here: usize,
-    subscriber: &Subscriber,
-    view: &MessageView<'_>,
+    clients: &Clients,
+    installs: &Installs,
+    pass: &Pass<'_>,
+    here: Here<'_>,
     claim: &mut Claim,
 ) -> bool {
-    let found = |key: &NodeKey| index.node(*key).and_then(|node| node.find(subscriber.session));
-    if matched.nodes[..here].iter().any(|key| found(key).is_some()) {
-        return false;
-    }
-    for (other, alive) in matched.nodes[here + 1..].iter().filter_map(found) {
-        if alive {
-            claim.join(other, view);
+    let session = here.subscriber.session;
+    for (at, key) in pass.matched.nodes.iter().enumerate() {
+        if at == here.node {
+            continue;
+        }
+        let Some((other, alive)) = index.node(*key).and_then(|node| node.find(session)) else {
+            continue;
+        };
+        let eligible = alive && is_eligible(clients, installs, *key, other, pass);
+        if at > here.node && eligible {
+            claim.join(other, &pass.view);
+        }
+        // One that left in the middle of a long fan-out may have been served before it left.
+        let served = eligible || !alive && clients.was_served(session, pass.serial);
+        if at < here.node && served {
+            return false;
         }
     }
     true

@@ -7,7 +7,7 @@ use super::fanout::FanOut;
 use super::publish::accepted_reason;
 use super::waiting::{Cause, Source};
 use crate::base::{Key, PacketId, ShardId};
-use crate::codec::ReasonCode;
+use crate::codec::{QoS, ReasonCode};
 use crate::mesh::{Block, Reply};
 use crate::topic::{TopicFilter, TopicName};
 
@@ -47,7 +47,9 @@ impl Shard {
             (lane.requests_rang, lane.delivers_rang) = (true, true);
             while let Some(reply) = self.mesh.next_reply(peer) {
                 if let Some(packet_id) = PacketId::new(reply.detail as u16) {
-                    self.settle(Key::from_bits(reply.token), packet_id, ReasonCode(reply.reason));
+                    let qos = QoS::from_u8((reply.detail >> 16) as u8).unwrap_or_default();
+                    let slot = Key::from_bits(reply.token);
+                    self.settle(slot, packet_id, qos, ReasonCode(reply.reason));
                 }
             }
         }
@@ -55,7 +57,9 @@ impl Shard {
 
     /// Drains the deliveries of all peers, within the budget of the tick.
     pub(super) fn serve_delivers(&mut self) {
-        for peer in 0..self.lanes.len() {
+        let lanes = self.lanes.len();
+        for ahead in 0..lanes {
+            let peer = (self.first_lane + ahead) % lanes;
             let lane = &self.lanes[peer];
             if lane.delivers_rang || lane.delivers.is_some() || lane.fanout.is_some() {
                 self.serve_deliver_lane(ShardId(peer as u8));
@@ -183,7 +187,7 @@ impl Shard {
                     // A publisher's core that served somebody itself says so by its scope.
                     let served = interest || Duty::from(*scope) == Duty::Groups;
                     let reason = accepted_reason(served).0;
-                    let detail = u64::from(ack.packet_id.get());
+                    let detail = u64::from(ack.packet_id.get()) | (message.qos as u64) << 16;
                     self.mesh.reply(from, Reply { token: ack.session, detail, reason });
                 }
             }

@@ -63,7 +63,7 @@ pub(super) enum News {
     /// The last plain subscriber of this filter may have left.
     Interest(Box<str>),
     /// The members of a share group have changed.
-    Group { filter: Box<str>, group: Box<str>, local: u64 },
+    Group { filter: Box<str>, group: Box<str> },
     /// A connection belongs to another shard.
     HandOver { key: ConnectionKey, home: ShardId, listener: u16, carried: Carried },
 }
@@ -159,12 +159,17 @@ impl Shard {
                 sizes[owner.index()] += entry::text_entry_len(text.len());
             }
         }
-        for (owner, size) in sizes.iter().enumerate().filter(|(_, size)| **size > 0) {
-            let owner = ShardId(owner as u8);
+        let sizes = sizes.iter().enumerate().filter(|(_, size)| **size > 0);
+        let sizes = sizes.map(|(owner, size)| (ShardId(owner as u8), *size));
+        for (owner, size) in sizes.clone() {
             let cause = Cause::Request(owner);
-            if self.waiting.must_queue(cause) || !self.mesh.request_room(owner, *size, 0) {
+            if self.waiting.must_queue(cause) || !self.mesh.request_room(owner, size, 0) {
                 return Err(cause);
             }
+        }
+        for (owner, size) in sizes {
+            // Opens a block that holds all of them.
+            self.mesh.request(owner, size, 0);
         }
         Ok(())
     }
@@ -227,7 +232,10 @@ impl Shard {
         let owners = placement.shards_of(filter);
         let elsewhere = owners.without(self.me);
         let existing = self.index.find(filter);
+        let active = existing.and_then(|n| self.index.node(n)?.find(subscriber.session));
+        // A subscription in force stays so, whoever else is being installed at its filter.
         let confirmed = elsewhere.is_empty()
+            || active.is_some_and(|(active, alive)| alive && !active.installing)
             || existing.and_then(|n| self.announced.get(&n)).is_some_and(|a| a.confirmed);
         subscriber.installing = !confirmed;
         let done = self.index.subscribe(filter, subscriber);
@@ -414,31 +422,26 @@ impl Shard {
             }
             Subscribed::Shared(group) => {
                 self.index.leave_group(group, key_of(slot));
-                self.group_changed(text, group);
+                self.group_changed(text);
             }
         }
     }
 
-    fn group_changed(&mut self, text: &str, key: GroupKey) {
+    fn group_changed(&mut self, text: &str) {
         if let Ok(Subscription::Shared { group, filter }) = Subscription::parse(text) {
             let (filter, group) = (filter.as_str().into(), group.into());
-            self.untold.push_back(News::Group { filter, group, local: key.to_bits() });
+            self.untold.push_back(News::Group { filter, group });
         }
     }
 
     /// The session came or went: the owners of its share groups have to know.
     pub(super) fn tell_group_presence(&mut self, slot: SessionSlot) {
         let Some(session) = self.clients.sessions.get(slot) else { return };
-        let shared: Vec<(Box<str>, GroupKey)> = session
-            .subscriptions
-            .iter()
-            .filter_map(|(text, subscribed)| match subscribed {
-                Subscribed::Shared(group) => Some((text.clone(), *group)),
-                Subscribed::Plain(_) => None,
-            })
-            .collect();
-        for (text, group) in shared {
-            self.group_changed(&text, group);
+        let subscriptions = session.subscriptions.iter();
+        let shared = subscriptions.filter(|(_, s)| matches!(s, Subscribed::Shared(_)));
+        let shared: Vec<Box<str>> = shared.map(|(text, _)| text.clone()).collect();
+        for text in shared {
+            self.group_changed(&text);
         }
     }
 
@@ -470,13 +473,16 @@ impl Shard {
                     entry::write(block, &entry);
                 }
             }
-            News::Group { filter, group, local } => {
+            News::Group { filter, group } => {
                 let checked = TopicFilter::new(&filter).ok()?;
                 let shared = format!("$share/{group}/{filter}");
                 if self.check_owner_room(std::iter::once(&*shared)).is_err() {
-                    return Some(News::Group { filter, group, local });
+                    return Some(News::Group { filter, group });
                 }
-                self.tell_group(checked, &group, GroupKey::from_bits(local), 0);
+                // By name: the group of the old key may be gone and a new one in its place.
+                let node = self.index.find(checked);
+                let key = node.and_then(|node| self.index.local_group(node, &group));
+                self.tell_group(checked, &group, key.unwrap_or(GroupKey::from_parts(0, 0)), 0);
             }
             News::HandOver { key, home, listener, carried } => {
                 return self.send_home(key, home, listener, carried);
