@@ -68,37 +68,60 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// Dense storage with generational keys. Lives on one core.
+/// Slots per chunk; a power of two.
+const CHUNK: usize = 512;
+
+/// Dense storage with generational keys, in chunks that never move: growing by one value costs
+/// the memory of one chunk, not that of a second copy. Lives on one core.
 pub struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    chunks: Vec<Vec<Slot<T>>>,
+    used: u32,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { slots: Vec::new(), free: Vec::new() }
+        Slots { chunks: Vec::new(), used: 0, free: Vec::new() }
     }
 }
 
 impl<T> Slots<T> {
+    #[inline]
+    fn slot(&self, index: u32) -> Option<&Slot<T>> {
+        self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)
+    }
+
+    #[inline]
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
+        self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
+    }
+
     /// Stores `value` and names it.
     ///
     /// # Panics
     /// When more than `u32::MAX` slots would be needed.
     pub fn insert(&mut self, value: T) -> Key<T> {
-        if let Some(index) = self.free.pop() {
-            let slot = &mut self.slots[index as usize];
-            slot.value = Some(value);
-            return Key::from_parts(index, slot.generation);
+        while let Some(index) = self.free.pop() {
+            if let Some(slot) = self.slot_mut(index) {
+                slot.value = Some(value);
+                return Key::from_parts(index, slot.generation);
+            }
         }
-        let index = u32::try_from(self.slots.len()).expect("fewer than 2^32 slots");
-        self.slots.push(Slot { generation: 1, value: Some(value) });
+        let index = self.used;
+        self.used = index.checked_add(1).expect("fewer than 2^32 slots");
+        if index as usize % CHUNK == 0 {
+            // The first chunk grows by need, so that a small table stays small.
+            let capacity = if index == 0 { 4 } else { CHUNK };
+            self.chunks.push(Vec::with_capacity(capacity));
+        }
+        let chunk = self.chunks.last_mut().expect("a chunk was pushed for the first slot");
+        chunk.push(Slot { generation: 1, value: Some(value) });
         Key::from_parts(index, 1)
     }
 
     /// Takes the value out; the key and its copies go stale.
     pub fn remove(&mut self, key: Key<T>) -> Option<T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
+        let slot = self.slot_mut(key.index)?;
         if slot.generation != key.generation {
             return None;
         }
@@ -113,20 +136,20 @@ impl<T> Slots<T> {
     /// The value named by `key`, unless the key is stale.
     #[inline]
     pub fn get(&self, key: Key<T>) -> Option<&T> {
-        let slot = self.slots.get(key.index as usize)?;
+        let slot = self.slot(key.index)?;
         if slot.generation == key.generation { slot.value.as_ref() } else { None }
     }
 
     /// As [`Slots::get`], for change.
     #[inline]
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
+        let slot = self.slot_mut(key.index)?;
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
     /// How many values are stored.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.used as usize - self.free.len()
     }
 
     /// Whether nothing is stored.
@@ -136,7 +159,7 @@ impl<T> Slots<T> {
 
     /// All values with their keys, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+        self.chunks.iter().flatten().enumerate().filter_map(|(index, slot)| {
             Some((Key::from_parts(index as u32, slot.generation), slot.value.as_ref()?))
         })
     }
@@ -157,6 +180,17 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get(second), Some(&"b"));
         assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn values_keep_their_names_over_many_chunks() {
+        let mut slots = Slots::default();
+        let keys: Vec<_> = (0..3 * CHUNK).map(|value| slots.insert(value)).collect();
+        for (value, key) in keys.iter().enumerate().filter(|(value, _)| value % 3 == 0) {
+            assert_eq!(slots.remove(*key), Some(value));
+        }
+        assert_eq!(slots.len(), 2 * CHUNK);
+        assert!(slots.iter().all(|(key, value)| keys[*value] == key && value % 3 != 0));
     }
 
     #[test]

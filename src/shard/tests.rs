@@ -134,3 +134,11 @@ fn a_message_reaches_subscribers_on_every_shard_for_every_count_of_shards() {
         }
     }
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    // A slot of each, the client identifier twice with its map entry, two timers and the driver's
+    // socket have to fit in one KiB.
+    let (connection, session) = (size_of::<Connection>(), size_of::<session::Session>());
+    assert!(connection + session <= 640, "connection {connection} B, session {session} B");
+}
