@@ -2,6 +2,7 @@
 //!
 //! Invariants worth naming:
 //! * all executors start or none: no future is made before every executor stands;
+//! * no executor sleeps in glommio for longer than 10 ms, see `keep_awake`;
 //! * an end, by panic or not, is reported at once and not in the order of the cores.
 
 use crossbeam_channel::{Receiver, Sender, unbounded as channel};
@@ -17,6 +18,9 @@ use glommio::{
 };
 
 use crate::base::ShardId;
+
+/// Longest sleep of an executor in glommio; see [`keep_awake`].
+const KEEP_AWAKE: Duration = Duration::from_millis(10);
 
 /// Where a shard runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,7 +129,11 @@ impl<T: Send + 'static> Executors<T> {
                 drop(report_ready);
                 async move {
                     let _end = end;
-                    if gate.wait() { Some(make(seat).await) } else { None }
+                    if !gate.wait() {
+                        return None;
+                    }
+                    glommio::spawn_local(keep_awake()).detach();
+                    Some(make(seat).await)
                 }
             });
             match started {
@@ -184,6 +192,19 @@ fn start_error(shard: ShardId, cause: GlommioError<()>) -> ExecutorError {
             ExecutorError::Panic { shard, message: text.unwrap_or("no message").to_owned() }
         }
         other => ExecutorError::Start { shard, cause: other.into() },
+    }
+}
+
+/// Bounds how long an executor can sleep beside a task that is ready to run.
+///
+/// glommio 0.9 does so where its preemption timer expires between its arming and the first look
+/// at the run queue, that is, where the kernel takes the CPU away for that long just there:
+/// `run_task_queues` then says that nothing ran, and `park` asks the rings but not the queue.
+/// A yield of a core whose sockets live in a ring of their own would end in silence. A pending
+/// glommio timer bounds the sleep.
+async fn keep_awake() {
+    loop {
+        glommio::timer::sleep(KEEP_AWAKE).await;
     }
 }
 
