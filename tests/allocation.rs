@@ -1,5 +1,6 @@
-//! Heap allocations on the steady path, counted: none per QoS 0 message of up to 256 bytes, on one
-//! shard and across two. One test in a binary of its own, so that nobody else allocates meanwhile.
+//! Heap allocations, counted: none per QoS 0 message of up to 256 bytes on the steady path, on one
+//! shard and across several; at most one KiB for an idle connection. One test in a binary of its
+//! own, so that nobody else allocates meanwhile.
 
 use corelane::base::{PacketId, Time};
 use corelane::codec::{ConnectOut, PublishOut, QoS, SubscribeOptions, SubscribeOut, Version};
@@ -11,18 +12,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static LIVE_BYTES: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call is passed on to the system allocator unchanged; the counter allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     // SAFETY: the caller's contract is that of the system allocator.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
 
     // SAFETY: the caller's contract is that of the system allocator.
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -30,6 +34,8 @@ unsafe impl GlobalAlloc for Counting {
     // SAFETY: the caller's contract is that of the system allocator.
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(size as u64, Ordering::Relaxed);
+        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -131,8 +137,30 @@ fn steady_path(shards: usize, version: Version) {
     assert_eq!(allocations, 0, "{shards} shards, {version:?}: 20,000 messages, 160,000 deliveries");
 }
 
+/// Heap bytes of the shard per idle connection with a keep-alive, 10,000 of them.
+fn idle_connections() {
+    const CONNECTIONS: u64 = 10_000;
+    let mut host = Host::new(1);
+    host.connect("the first one pays for tables", Version::V311);
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    for number in 0..CONNECTIONS {
+        host.shards[0].begin(host.now);
+        let key = host.shards[0].open(0).expect("room in the lobby");
+        let (mut packet, client_id) = (Vec::new(), format!("client-{number:05}"));
+        ConnectOut { client_id: &client_id, keep_alive: 60, ..ConnectOut::default() }
+            .encode(&mut packet);
+        host.shards[0].receive(key, &packet);
+        host.turn(&mut None);
+    }
+    let each = (LIVE_BYTES.load(Ordering::Relaxed) - before) / CONNECTIONS;
+    println!("{each} bytes of heap per idle connection");
+    // The driver adds its socket, about 100 bytes.
+    assert!(each <= 900, "{each} bytes of heap per idle connection");
+}
+
 #[test]
-fn a_steady_qos_zero_message_allocates_nothing() {
+fn the_heap_is_left_alone() {
+    idle_connections();
     for shards in [1, 2, 3] {
         for version in [Version::V311, Version::V5] {
             steady_path(shards, version);
