@@ -100,7 +100,7 @@ impl Shard {
 
     /// Continues this shard's own long fan-outs, oldest first, sharing the budget.
     pub(super) fn go_on_with_fan_outs(&mut self) {
-        if self.fanouts.is_empty() {
+        if self.fanouts.is_empty() || self.targets_left == 0 {
             return;
         }
         let mut fanouts = std::mem::take(&mut self.fanouts);
