@@ -138,17 +138,20 @@ impl Shard {
                 let slot = node.at(cursor.position);
                 cursor.position += 1;
                 let Some(Slot::Alive(subscriber)) = slot else { continue };
-                if subscriber.installing
-                    && super::subscribe::withheld(installs, *key, subscriber, from)
-                    || clients.is_own(subscriber, view.publisher)
-                {
+                let entitled = |node: NodeKey, subscriber: &Subscriber| {
+                    !(subscriber.installing
+                        && super::subscribe::withheld(installs, node, subscriber, from)
+                        || clients.is_own(subscriber, view.publisher))
+                };
+                if !entitled(*key, subscriber) {
                     continue;
                 }
                 let mut claim = Claim::of(subscriber, view);
-                if matched.nodes.len() > 1
-                    && !join_others(index, matched, cursor.node, subscriber, view, &mut claim)
-                {
-                    continue;
+                if matched.nodes.len() > 1 {
+                    let others = Others { index, matched, here: cursor.node, subscriber };
+                    if !others.join(view, &mut claim, entitled) {
+                        continue;
+                    }
                 }
                 clients.deliver(view, subscriber.session, claim, prepared);
             }
@@ -184,24 +187,35 @@ impl Shard {
     }
 }
 
-/// Joins what the session's other matching subscriptions add to its claim. False: the session was
-/// served at an earlier node.
-fn join_others(
-    index: &Index,
-    matched: &Matched,
+/// The other nodes of a match, as seen from one subscriber.
+struct Others<'a> {
+    index: &'a Index,
+    matched: &'a Matched,
     here: usize,
-    subscriber: &Subscriber,
-    view: &MessageView<'_>,
-    claim: &mut Claim,
-) -> bool {
-    let found = |key: &NodeKey| index.node(*key).and_then(|node| node.find(subscriber.session));
-    if matched.nodes[..here].iter().any(|key| found(key).is_some()) {
-        return false;
-    }
-    for (other, alive) in matched.nodes[here + 1..].iter().filter_map(found) {
-        if alive {
+    subscriber: &'a Subscriber,
+}
+
+impl Others<'_> {
+    /// Joins what the session's other subscriptions add to its claim, as far as they are entitled
+    /// to the message. False: the session was served at an earlier node.
+    fn join(
+        &self,
+        view: &MessageView<'_>,
+        claim: &mut Claim,
+        entitled: impl Fn(NodeKey, &Subscriber) -> bool,
+    ) -> bool {
+        let found = |key: NodeKey| {
+            let node = self.index.node(key)?;
+            let (other, alive) = node.find(self.subscriber.session)?;
+            (alive && entitled(key, other)).then_some(other)
+        };
+        let nodes = &self.matched.nodes;
+        if nodes[..self.here].iter().any(|key| found(*key).is_some()) {
+            return false;
+        }
+        for other in nodes[self.here + 1..].iter().filter_map(|key| found(*key)) {
             claim.join(other, view);
         }
+        true
     }
-    true
 }

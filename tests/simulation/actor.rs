@@ -3,7 +3,7 @@
 
 use crate::client::{Asked, Client, Held, Link, Outgoing, Progress, Reader, Replaced, Reply, ensure};
 use crate::ledger::{Ledger, WillFate, payload};
-use crate::network::Pipe;
+use crate::network::{Pipe, PipeId};
 use crate::plan::{FILTERS, PLAIN_TOPICS, TOPICS};
 use crate::trace;
 use crate::world::World;
@@ -30,6 +30,10 @@ impl Client {
     pub fn turn(&mut self, world: &mut World) -> Result<bool, String> {
         let mut acted = self.read_replaced(world)?;
         if self.link.is_none() {
+            let done = |pipe: PipeId| world.pipes[pipe].broker_closed;
+            if self.waits_for.is_some_and(|pipe| !done(pipe)) {
+                return Ok(acted);
+            }
             if self.retired || (!self.settled && world.now < self.reconnect_at) {
                 return Ok(acted);
             }
@@ -226,7 +230,12 @@ impl Client {
         let broken = world.pipes[link.pipe].broken;
         world.pipes[link.pipe].client_closed = true;
         let taken = link.farewell == Some(ReasonCode::SESSION_TAKEN_OVER);
-        ensure!(!taken, "taken over by nobody");
+        ensure!(!taken || self.strayed, "taken over by nobody");
+        if !link.open {
+            self.strayed = true;
+            // A clean start that comes late would end a later session behind the client's back.
+            self.waits_for = link.clean.then_some(link.pipe);
+        }
         self.link_gone(&link, broken, &mut world.ledger)?;
         let pause = world.random.below(20_000) as u64;
         let long = if world.random.one_in(6) { 3_000_000 } else { 0 };
@@ -415,7 +424,6 @@ impl Client {
                 qos: options.qos,
                 identifier,
                 replays: handling == RetainHandling::Send && self.group.is_none(),
-                asked: world.ledger.step(),
                 held: None,
                 leaving: false,
                 gone: None,
@@ -444,7 +452,6 @@ impl Client {
             qos: options.qos,
             identifier: None,
             replays: true,
-            asked: world.ledger.step(),
             held: None,
             leaving: false,
             gone: None,

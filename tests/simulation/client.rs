@@ -37,8 +37,6 @@ pub struct Held {
     pub qos: QoS,
     pub identifier: Option<u32>,
     pub replays: bool,
-    /// Step of the SUBSCRIBE.
-    pub asked: u64,
     /// Step of the SUBACK.
     pub held: Option<u64>,
     /// An UNSUBSCRIBE was sent.
@@ -155,6 +153,10 @@ pub struct Client {
     pub reconnect_at: Time,
     pub settled: bool,
     pub retired: bool,
+    /// A CONNECT was sent whose fate is not known; it may still take over a later connection.
+    pub strayed: bool,
+    /// Not to connect before the broker is done with this one.
+    pub waits_for: Option<PipeId>,
 }
 
 /// What reading a packet needs to know.
@@ -212,6 +214,8 @@ impl Client {
             reconnect_at: Time(0),
             settled: false,
             retired: false,
+            strayed: false,
+            waits_for: None,
         }
     }
 
@@ -243,6 +247,9 @@ impl Client {
         let packet = decoded.map_err(|error| format!("undecodable packet: {error:?}"))?;
         let Some(link) = self.link.as_mut() else { return Ok(()) };
         ensure!(link.farewell.is_none(), "a packet after DISCONNECT: {packet:?}");
+        if let Packet::Disconnect(disconnect) = packet {
+            link.farewell = Some(disconnect.reason);
+        }
         if link.left.is_some() {
             return Ok(());
         }
@@ -294,9 +301,8 @@ impl Client {
                 link.pings -= 1;
                 Ok(())
             }
-            Packet::Disconnect(disconnect) => {
+            Packet::Disconnect(_) => {
                 ensure!(self.version == Version::V5, "DISCONNECT to a client of 3.1.1");
-                link.farewell = Some(disconnect.reason);
                 Ok(())
             }
             other => Err(format!("not for clients: {other:?}")),
@@ -458,7 +464,8 @@ impl Client {
         let own = publication.publisher == self.index
             && publication.incarnation == self.incarnation
             && publication.will.is_none();
-        ensure!(!(self.no_local && own && !publish.retain), "no local, but {publish:?}");
+        let no_local = self.no_local && self.group.is_none();
+        ensure!(!(no_local && own && !publish.retain), "no local, but {publish:?}");
         Ok(())
     }
 
@@ -579,7 +586,8 @@ impl Client {
         let Some((will, delay_s)) = link.will.filter(|_| link.open) else { return Ok(()) };
         match link.left {
             Some(ReasonCode::SUCCESS) => {
-                if !broken && link.farewell.is_none() && ledger.is_calm {
+                if !broken && link.farewell.is_none() && ledger.is_calm && !self.strayed
+                {
                     return ledger.will_forbidden(will);
                 }
                 Ok(())
