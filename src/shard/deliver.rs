@@ -299,14 +299,19 @@ impl Clients {
         while connection.pending_bytes() < high_water
             && let Some(resend) = session.window.next_resend(limit)
         {
-            let writer = connection.writer(&mut self.output);
             match resend {
                 Resend::Publish(id, outgoing) => {
                     let mut out = packet(&outgoing.message.view(), self.now);
                     (out.dup, out.qos, out.retain) = (true, outgoing.qos, outgoing.retain);
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
-                    out.encode(version, writer);
+                    if out.encoded_len(version) > connection.maximum_packet as usize {
+                        // The session's last connection took larger packets.
+                        session.window.acknowledge(id);
+                        self.counters.dropped(DropCause::TooLarge, 1);
+                        continue;
+                    }
+                    out.encode(version, connection.writer(&mut self.output));
                     self.counters.publishes_sent += 1;
                 }
                 Resend::Release(id) => crate::codec::encode_ack(
@@ -315,7 +320,7 @@ impl Clients {
                     id,
                     ReasonCode::SUCCESS,
                     None,
-                    writer,
+                    connection.writer(&mut self.output),
                 ),
             }
         }

@@ -7,8 +7,10 @@ use super::Shard;
 use super::counters::DropCause;
 use super::deliver::{Claim, Prepared};
 use crate::base::ShardId;
-use crate::index::{GroupKey, Index, Matched, NodeKey, Slot, Subscriber};
+use crate::index::{GroupKey, Index, Matched, NodeKey, SessionKey, Slot, Subscriber};
 use crate::session::{Message, MessageView};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use std::rc::Rc;
 
 /// How many long fan-outs may be under way for messages that this shard accepted.
@@ -27,6 +29,15 @@ pub(super) struct FanOut {
     matched: Rc<Matched>,
     cursor: Cursor,
     from: ShardId,
+    trail: Trail,
+}
+
+/// What a long fan-out must remember, because subscriptions change while it is under way.
+struct Trail {
+    /// Where each node ended when the message was accepted: whoever came later is not meant.
+    ends: Box<[usize]>,
+    /// Sessions that were served and have another matching node ahead.
+    served: HashSet<SessionKey, RandomState>,
 }
 
 impl FanOut {
@@ -62,12 +73,15 @@ impl Shard {
             for node in &matched.nodes {
                 self.index.pin(*node);
             }
+            let ends = matched.nodes.iter().map(|n| self.index.node(*n).map_or(0, |n| n.len()));
+            let trail = Trail { ends: ends.collect(), served: HashSet::default() };
             let (message, matched) = (view.store(), Rc::clone(matched));
-            return Some(FanOut { message, matched, cursor: Cursor::default(), from });
+            return Some(FanOut { message, matched, cursor: Cursor::default(), from, trail });
         }
         self.targets_left = self.targets_left.saturating_sub(total);
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
-        self.deliver_from(view, matched, Cursor::default(), usize::MAX, from, &mut prepared);
+        let path = Path { matched, from, trail: None };
+        self.deliver_along(view, path, Cursor::default(), usize::MAX, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         None
     }
@@ -78,14 +92,10 @@ impl Shard {
         let message = Rc::clone(&fanout.message);
         let stored = Some(Rc::clone(&message));
         let mut prepared = Prepared::new(stored, std::mem::take(&mut self.clients.scratch));
-        let (cursor, used) = self.deliver_from(
-            &message.view(),
-            &fanout.matched,
-            fanout.cursor,
-            budget,
-            fanout.from,
-            &mut prepared,
-        );
+        let FanOut { matched, from, trail, .. } = fanout;
+        let path = Path { matched, from: *from, trail: Some(trail) };
+        let (cursor, used) =
+            self.deliver_along(&message.view(), path, fanout.cursor, budget, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         self.targets_left = self.targets_left.saturating_sub(used);
         fanout.cursor = cursor;
@@ -114,23 +124,24 @@ impl Shard {
         self.fanouts = fanouts;
     }
 
-    fn deliver_from(
+    fn deliver_along(
         &mut self,
         view: &MessageView<'_>,
-        matched: &Matched,
+        mut path: Path<'_>,
         mut cursor: Cursor,
         budget: usize,
-        from: ShardId,
         prepared: &mut Prepared,
     ) -> (Cursor, usize) {
         let (index, clients, installs) = (&self.index, &mut self.clients, &self.installs);
+        let (from, matched) = (path.from, path.matched);
         let mut used = 0;
         while let Some(key) = matched.nodes.get(cursor.node) {
             let Some(node) = index.node(*key) else {
                 cursor = Cursor { node: cursor.node + 1, position: 0 };
                 continue;
             };
-            while cursor.position < node.len() {
+            let end = path.trail.as_ref().map_or(node.len(), |trail| trail.ends[cursor.node]);
+            while cursor.position < end {
                 if used >= budget {
                     return (cursor, used);
                 }
@@ -148,8 +159,8 @@ impl Shard {
                 }
                 let mut claim = Claim::of(subscriber, view);
                 if matched.nodes.len() > 1 {
-                    let others = Others { index, matched, here: cursor.node, subscriber };
-                    if !others.join(view, &mut claim, entitled) {
+                    let here = (cursor.node, subscriber);
+                    if !path.join_others(index, here, view, &mut claim, entitled) {
                         continue;
                     }
                 }
@@ -187,33 +198,44 @@ impl Shard {
     }
 }
 
-/// The other nodes of a match, as seen from one subscriber.
-struct Others<'a> {
-    index: &'a Index,
+/// The nodes that one fan-out visits.
+struct Path<'a> {
     matched: &'a Matched,
-    here: usize,
-    subscriber: &'a Subscriber,
+    from: ShardId,
+    /// Of a fan-out that spans ticks.
+    trail: Option<&'a mut Trail>,
 }
 
-impl Others<'_> {
+impl Path<'_> {
     /// Joins what the session's other subscriptions add to its claim, as far as they are entitled
     /// to the message. False: the session was served at an earlier node.
-    fn join(
-        &self,
+    fn join_others(
+        &mut self,
+        index: &Index,
+        (here, subscriber): (usize, &Subscriber),
         view: &MessageView<'_>,
         claim: &mut Claim,
         entitled: impl Fn(NodeKey, &Subscriber) -> bool,
     ) -> bool {
-        let found = |key: NodeKey| {
-            let node = self.index.node(key)?;
-            let (other, alive) = node.find(self.subscriber.session)?;
-            (alive && entitled(key, other)).then_some(other)
+        let session = subscriber.session;
+        let found = |key: &NodeKey| index.node(*key).and_then(|node| node.find(session));
+        let (before, after) = (&self.matched.nodes[..here], &self.matched.nodes[here + 1..]);
+        let claims = |key: &NodeKey| {
+            let (other, alive) = found(key)?;
+            (alive && entitled(*key, other)).then_some(other)
         };
-        let nodes = &self.matched.nodes;
-        if nodes[..self.here].iter().any(|key| found(*key).is_some()) {
-            return false;
+        match &mut self.trail {
+            None if before.iter().any(|key| claims(key).is_some()) => return false,
+            None => {}
+            Some(trail) if trail.served.contains(&session) => return false,
+            Some(trail) => {
+                // A dead entry ahead may be revived before the cursor is there.
+                if after.iter().any(|key| found(key).is_some()) {
+                    trail.served.insert(session);
+                }
+            }
         }
-        for other in nodes[self.here + 1..].iter().filter_map(|key| found(*key)) {
+        for other in after.iter().filter_map(claims) {
             claim.join(other, view);
         }
         true
