@@ -407,7 +407,7 @@ impl Client {
         self.check_reason(publish, &publication)?;
         let replayed = publish.retain && !self.retain_as_published;
         if replayed {
-            self.replayed(serial, &publication, world)
+            self.replayed(serial, publish.dup, &publication, world)
         } else {
             self.arrived(serial, publish, &publication, world)
         }
@@ -472,10 +472,14 @@ impl Client {
     fn replayed(
         &mut self,
         serial: Serial,
+        dup: bool,
         publication: &Publication,
         world: &mut Reader<'_>,
     ) -> Result<(), String> {
         let seen = self.session.seen.entry(serial).or_default();
+        if dup && seen.replayed > 0 {
+            return Ok(());
+        }
         seen.replayed += 1;
         let seen = *seen;
         let asked = self.session.held.iter().filter(|h| h.matches(publication.topic)).count();

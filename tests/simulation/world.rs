@@ -457,7 +457,9 @@ impl World {
                 core.is_asleep(),
                 shard.counters()
             );
+            text += &format!("\n     DEBUG {}", shard.debug());
         }
+        text += &format!("\n {:?}", self.plan.mesh);
         for client in &self.clients {
             text += &format!("\n  {}", client.summary(&self.pipes));
         }
