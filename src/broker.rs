@@ -25,11 +25,14 @@ pub struct StartError {
     pub message: String,
     /// What mends it.
     pub remedy: String,
+    /// The broker was running: a restart may help, unlike where the host or the configuration is
+    /// at fault.
+    pub while_running: bool,
 }
 
 impl StartError {
     fn new(message: impl Into<String>, remedy: impl Into<String>) -> StartError {
-        StartError { message: message.into(), remedy: remedy.into() }
+        StartError { message: message.into(), remedy: remedy.into(), while_running: false }
     }
 }
 
@@ -51,7 +54,7 @@ pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
     let clock = Clock::start();
     let settings = shard_settings(config, places.len());
     let ends = mesh::build(places.len(), mesh_settings(config));
-    let wakers = wakers(&ends).map_err(out_of_files)?;
+    let wakers = wakers(&ends).map_err(|error| out_of_files(&error))?;
     let requests = Arc::new(Requests::new(wakers.clone()));
     let listeners = bind_all(config, places.len())?;
     let hearts: Vec<Arc<Heart>> = places.iter().map(|_| Arc::default()).collect();
@@ -60,7 +63,7 @@ pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
         let core = Core {
             mesh,
             listeners,
-            doorbell: wakers[at].watched().map_err(out_of_files)?,
+            doorbell: wakers[at].watched().map_err(|error| out_of_files(&error))?,
             driver,
             clock,
             settings: settings.clone(),
@@ -95,7 +98,7 @@ fn wakers(ends: &[MeshEnd]) -> io::Result<Vec<Arc<Waker>>> {
         .collect()
 }
 
-fn out_of_files(error: io::Error) -> StartError {
+fn out_of_files(error: &io::Error) -> StartError {
     StartError::new(format!("a doorbell: {error}"), "raise the limit of open files (ulimit -n)")
 }
 
@@ -132,7 +135,11 @@ where
         requests.stop();
     });
     report(&totals);
-    failure.map_or(Ok(()), |message| Err(StartError::new(message, "see the log above")))
+    let ended_badly = |message| StartError {
+        while_running: true,
+        ..StartError::new(message, "start it again, and report what the log says")
+    };
+    failure.map_or(Ok(()), |message: String| Err(ended_badly(message)))
 }
 
 /// What one core's thread is made of.
@@ -229,6 +236,7 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         limits: config.limits.clone(),
         tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
         connect_deadlines_us: deadlines.collect(),
+        anonymous: config.listeners.iter().map(|l| l.allow_anonymous).collect(),
         max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
         lobby: config.listeners.iter().map(|listener| listener.lobby).sum(),
         ..Settings::new(placement)

@@ -107,6 +107,15 @@ max_inflight_messages 0
 log_type error
 ";
 
+/// The same for corelane: room for whatever the generator has outstanding, as mosquitto has it.
+const CORELANE_CONFIG: &str = "[session]
+outbox_messages = 1000000
+outbox_bytes = 1073741824
+late_messages = 65536
+[limits]
+out_buffer_bytes = 67108864
+";
+
 impl Descriptor {
     /// Reads `mosquitto`, `corelane`, `corelane:N` or `name=command line`.
     pub fn parse(text: &str, corelane: &str) -> Result<Descriptor, String> {
@@ -134,9 +143,10 @@ impl Descriptor {
         if kind != "corelane" || shards.parse::<u8>().is_err() {
             return Err(format!("{text}: not mosquitto, corelane, corelane:N or name=command"));
         }
-        let flags = "--listen 127.0.0.1:{port} --cpus {cpu}";
+        let flags = "--config {config} --listen 127.0.0.1:{port} --cpus {cpu}";
         let command = words(&format!("{corelane} {flags} --shards {shards}"));
-        Ok(Descriptor { name: text.to_owned(), command, config: None })
+        let config = Some(CORELANE_CONFIG.to_owned());
+        Ok(Descriptor { name: text.to_owned(), command, config })
     }
 }
 
@@ -237,7 +247,8 @@ mod tests {
     #[test]
     fn descriptors_of_each_form() {
         let parse = |text| Descriptor::parse(text, "/bin/corelane");
-        let wanted = "/bin/corelane --listen 127.0.0.1:{port} --cpus {cpu} --shards 4";
+        let wanted =
+            "/bin/corelane --config {config} --listen 127.0.0.1:{port} --cpus {cpu} --shards 4";
         assert_eq!(parse("corelane:4").expect("valid").command.join(" "), wanted);
         assert!(parse("mosquitto").expect("valid").config.is_some());
         let own = parse("x=/bin/x --port={port}").expect("valid");

@@ -10,9 +10,15 @@ const SLOTS: usize = 512;
 /// Width of one slot; deadlines are rounded up to it.
 pub const GRANULARITY_US: u64 = 10_000;
 
+struct WheelSlot<T> {
+    entries: Vec<(Time, T)>,
+    /// Earliest deadline among them; [`Time::NEVER`] when empty.
+    earliest: Time,
+}
+
 /// Timer wheel of one core. `T` says what is due.
 pub struct Wheel<T> {
-    slots: Vec<Vec<(Time, T)>>,
+    slots: Vec<WheelSlot<T>>,
     /// The tick up to which (inclusive) all slots were emptied of due entries.
     reached: u64,
     len: usize,
@@ -21,7 +27,8 @@ pub struct Wheel<T> {
 impl<T> Wheel<T> {
     /// An empty wheel that starts at `now`.
     pub fn new(now: Time) -> Wheel<T> {
-        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        let empty = || WheelSlot { entries: Vec::new(), earliest: Time::NEVER };
+        let slots = (0..SLOTS).map(|_| empty()).collect();
         Wheel { slots, reached: now.0 / GRANULARITY_US, len: 0 }
     }
 
@@ -31,50 +38,37 @@ impl<T> Wheel<T> {
             return;
         }
         let tick = deadline.0.div_ceil(GRANULARITY_US).max(self.reached + 1);
-        self.slots[tick as usize % SLOTS].push((Time(tick * GRANULARITY_US), what));
+        let due = Time(tick * GRANULARITY_US);
+        let slot = &mut self.slots[tick as usize % SLOTS];
+        slot.earliest = slot.earliest.min(due);
+        slot.entries.push((due, what));
         self.len += 1;
     }
 
     /// Moves at most about `budget` due entries to `due`; false when the budget ended first.
     pub fn expire(&mut self, now: Time, budget: usize, due: &mut Vec<T>) -> bool {
         let target = now.0 / GRANULARITY_US;
-        if self.len == 0 || target > self.reached + SLOTS as u64 {
-            // One turn visits every slot, so a long sleep needs no more than one turn.
-            self.reached = self.reached.max(target.saturating_sub(SLOTS as u64));
-        }
-        let start = due.len();
+        // One turn visits every slot, so a long sleep needs no more than one turn.
+        self.reached = self.reached.max(target.saturating_sub(SLOTS as u64));
+        let enough = due.len() + budget;
         while self.reached < target {
             let slot = &mut self.slots[(self.reached + 1) as usize % SLOTS];
-            let mut at = 0;
-            while at < slot.len() {
-                if slot[at].0 > now {
-                    at += 1;
-                    continue;
-                }
-                if due.len() - start >= budget {
+            if slot.earliest <= now {
+                let before = slot.entries.len();
+                let done = take_due(slot, now, enough, due);
+                self.len -= before - slot.entries.len();
+                if !done {
                     return false;
                 }
-                due.push(slot.swap_remove(at).1);
-                self.len -= 1;
-            }
-            if slot.is_empty() && slot.capacity() > 64 {
-                slot.shrink_to(16);
             }
             self.reached += 1;
         }
         true
     }
 
-    /// When [`Wheel::expire`] should be called next: the end of the next slot that holds
-    /// something, at most one turn of the wheel away; [`Time::NEVER`] when empty.
+    /// When [`Wheel::expire`] should be called next; [`Time::NEVER`] when empty.
     pub fn next_deadline(&self) -> Time {
-        if self.len == 0 {
-            return Time::NEVER;
-        }
-        let next = (1..=SLOTS as u64)
-            .map(|ahead| self.reached + ahead)
-            .find(|tick| !self.slots[*tick as usize % SLOTS].is_empty());
-        next.map_or(Time::NEVER, |tick| Time(tick * GRANULARITY_US))
+        self.slots.iter().map(|slot| slot.earliest).min().unwrap_or(Time::NEVER)
     }
 
     /// How many entries wait.
@@ -86,6 +80,25 @@ impl<T> Wheel<T> {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+}
+
+/// Takes the due entries of one slot until `due` holds `enough`; false when it ended early.
+fn take_due<T>(slot: &mut WheelSlot<T>, now: Time, enough: usize, due: &mut Vec<T>) -> bool {
+    let mut at = 0;
+    while at < slot.entries.len() {
+        if slot.entries[at].0 > now {
+            at += 1;
+        } else if due.len() < enough {
+            due.push(slot.entries.swap_remove(at).1);
+        } else {
+            return false;
+        }
+    }
+    slot.earliest = slot.entries.iter().map(|(due, _)| *due).min().unwrap_or(Time::NEVER);
+    if slot.entries.is_empty() && slot.entries.capacity() > 64 {
+        slot.entries.shrink_to(16);
+    }
+    true
 }
 
 #[cfg(test)]
@@ -116,10 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn the_next_deadline_is_never_late() {
+    fn the_next_deadline_is_that_of_the_earliest_entry() {
         let mut wheel = Wheel::new(Time::default());
         wheel.insert(Time::from_secs(3600), 1);
         wheel.insert(Time::from_millis(25), 2);
         assert_eq!(wheel.next_deadline(), Time::from_millis(30));
+        let mut due = Vec::new();
+        assert!(wheel.expire(Time::from_millis(30), 10, &mut due));
+        assert_eq!((due, wheel.next_deadline()), (vec![2], Time::from_secs(3600)));
     }
 }

@@ -3,7 +3,8 @@
 //! Invariants worth naming:
 //! * [`args`] holds what was typed and decides nothing; [`effective`] turns it into a checked
 //!   [`Config`](crate::config::Config);
-//! * every refusal names what is wrong and what mends it, and ends with exit code 78.
+//! * every refusal names what is wrong and what mends it, and ends with exit code 78,
+//!   or 70 where the broker was already running.
 
 pub mod args;
 mod check;
@@ -22,6 +23,9 @@ use std::process::ExitCode;
 /// does not restart in vain.
 pub const EXIT_CONFIG: u8 = 78;
 
+/// Exit code of a broker that failed while it was running (EX_SOFTWARE): a restart may help.
+pub const EXIT_SOFTWARE: u8 = 70;
+
 /// Runs the command that the process was started with. Errors of usage end the process with
 /// clap's exit code 2.
 pub fn run() -> ExitCode {
@@ -37,7 +41,7 @@ pub fn run() -> ExitCode {
         Err(refusal) => {
             // Nobody is left to tell if standard error is closed.
             let _ = writeln!(std::io::stderr(), "corelane: {refusal}");
-            ExitCode::from(EXIT_CONFIG)
+            ExitCode::from(if refusal.while_running { EXIT_SOFTWARE } else { EXIT_CONFIG })
         }
     }
 }

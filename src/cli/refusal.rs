@@ -9,12 +9,14 @@ use tuning::placement::PlacementError;
 #[derive(Debug)]
 pub struct Refusal {
     text: String,
+    /// The broker had started; a supervisor may start it again.
+    pub while_running: bool,
 }
 
 impl Refusal {
     /// A refusal for one reason.
     pub fn new(message: impl fmt::Display, remedy: impl fmt::Display) -> Refusal {
-        Refusal { text: format!("{message}; {remedy}") }
+        Refusal { text: format!("{message}; {remedy}"), while_running: false }
     }
 
     /// A refusal of a configuration from `source` for all of its faults.
@@ -24,7 +26,7 @@ impl Refusal {
             count => format!("{count} faults"),
         };
         let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-        Refusal { text: format!("{source} has {count}{}", lines.concat()) }
+        Refusal { text: format!("{source} has {count}{}", lines.concat()), while_running: false }
     }
 }
 
@@ -36,7 +38,8 @@ impl fmt::Display for Refusal {
 
 impl From<StartError> for Refusal {
     fn from(error: StartError) -> Refusal {
-        Refusal::new(error.message, error.remedy)
+        let while_running = error.while_running;
+        Refusal { while_running, ..Refusal::new(error.message, error.remedy) }
     }
 }
 

@@ -54,7 +54,7 @@ section! {
         /// Completions that one tick reaps before it goes on.
         tick_completions: usize = 512, within(1, 65_536), "completions", Restart;
         /// Subscribers that one tick serves of one fan-out; the rest waits for the next tick.
-        tick_targets: usize = 4096, within(1, MIB), "targets", Restart;
+        tick_targets: usize = 8192, within(1, MIB), "targets", Restart;
         /// A core without a tick for this long is reported in the log.
         stall_warn_ms: u32 = 1000, within(10, 600_000), "ms", Restart;
         /// A core without a tick for this long ends the process, so that a supervisor can restart

@@ -116,10 +116,10 @@ impl Sender {
     pub fn append(&mut self, pool: &mut Pool, len: usize) -> &mut Block {
         if self.open.as_ref().is_none_or(|open| open.room() < len) {
             self.push(pool);
-            debug_assert!(self.open.is_none(), "room was checked before");
-            self.open = Some(pool.take(len));
         }
-        self.open.as_mut().expect("a block was opened above")
+        // Where the ring has filled since room was checked, the open block grows: nothing that
+        // was appended is lost.
+        self.open.get_or_insert_with(|| pool.take(len))
     }
 
     /// Sends the open block if the ring has room; true when something was sent.
@@ -131,11 +131,18 @@ impl Sender {
         match self.ring.push(block) {
             Ok(()) => true,
             Err(rtrb::PushError::Full(block)) => {
-                self.attached_in_flight -= block.attached_bytes;
-                self.open = Some(block);
+                // Said first, tried again then: either the receiver sees the one or this core
+                // the room.
                 self.starved.store(true, Ordering::SeqCst);
                 self.collect(pool);
-                false
+                match self.ring.push(block) {
+                    Ok(()) => true,
+                    Err(rtrb::PushError::Full(block)) => {
+                        self.attached_in_flight -= block.attached_bytes;
+                        self.open = Some(block);
+                        false
+                    }
+                }
             }
         }
     }

@@ -41,12 +41,7 @@ impl Driver {
             Completion::Accepted { listener, fd, more } => {
                 self.after_accept(listener, fd, more, on_event);
             }
-            Completion::Woken { more } => {
-                if !more {
-                    self.ring.watch_again();
-                }
-                on_event(Event::Woken);
-            }
+            Completion::Woken => on_event(Event::Woken),
             Completion::TimedOut => self.timeout_pending = false,
             Completion::Cancelled => {}
         }

@@ -80,8 +80,8 @@ impl Driver {
         })
     }
 
-    /// Reports writes to `fd`, a blocking eventfd, as [`Event::Woken`]; they also end
-    /// [`Driver::wait`]. Nobody needs to read it. It becomes the [`Driver::bell`].
+    /// Lets writes to `fd`, a blocking eventfd, end [`Driver::wait`], which needs nobody to read
+    /// it. It becomes the [`Driver::bell`].
     ///
     /// # Errors
     /// When `fd` is no eventfd.

@@ -82,8 +82,8 @@ pub enum Event<'a> {
         /// Which socket.
         key: SocketKey,
     },
-    /// The watched eventfd was written, or the bell rang. Writes may share one event, and a
-    /// write that ended a sleep by the bell may have none.
+    /// The watched eventfd was written, or the bell rang, after a [`wait`](super::Driver::wait).
+    /// A hint only: writes may share one event or have none.
     Woken,
 }
 

@@ -33,7 +33,7 @@ pub(super) enum Completion {
     Accepted { listener: u16, fd: Result<OwnedFd, Errno>, more: bool },
     Received { tag: Tag, result: Result<usize, Errno>, buffer: Option<Filled>, more: bool },
     Sent { tag: Tag, result: Result<usize, Errno>, buffer: Vec<u8> },
-    Woken { more: bool },
+    Woken,
     TimedOut,
     Cancelled,
 }
@@ -53,6 +53,8 @@ pub(super) struct Ring {
     /// The eventfd that others write to wake us. While the bell is on, the kernel signals it
     /// for each completion, too.
     bell: Option<OwnedFd>,
+    /// A multishot poll of the bell is armed.
+    watching: bool,
     wait_flags: EnterFlags,
     home: PhantomData<*const ()>,
 }
@@ -90,6 +92,7 @@ impl Ring {
             in_flight: 0,
             timeout: Box::new(Timespec::new()),
             bell: None,
+            watching: false,
             wait_flags,
             home: PhantomData,
         })
@@ -158,7 +161,7 @@ impl Ring {
         self.cancel(Tag::plain(Kind::Accept, u32::from(listener)));
     }
 
-    /// Reports each write to `fd`, an eventfd, and makes it the bell.
+    /// Lets writes to `fd`, an eventfd, end [`Ring::wait`], and makes it the bell.
     ///
     /// One eventfd serves both: were the bell another one, a write to `fd` would have to signal
     /// it from within the wake-up of `fd`, and the kernel puts such nested signals off by
@@ -167,15 +170,20 @@ impl Ring {
         self.io.submitter().register_eventfd(fd.as_raw_fd())?;
         self.bell = Some(fd);
         self.set_bell(false);
-        self.watch_again();
         Ok(())
     }
 
-    /// Arms the watch again after it ended, as it does when the bell rings.
-    pub(super) fn watch_again(&mut self) {
+    /// Arms the watch unless it is. Only a wait in this ring needs it, and only then it may be
+    /// armed anew: where the bell rings, the kernel ends the watch, and arming it at once would
+    /// complete at once, ring again, and so on for ever.
+    fn arm_watch(&mut self) {
+        if self.watching {
+            return;
+        }
         let Some(fd) = &self.bell else { return };
         let events = u32::from(PollFlags::IN.bits());
         let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), events).multi(true).build();
+        self.watching = true;
         self.push(entry, Tag::plain(Kind::Wake, 0));
     }
 
@@ -244,6 +252,7 @@ impl Ring {
 
     /// As [`Ring::enter`], then blocks until there is a completion or `at_most` has passed.
     pub(super) fn wait(&mut self, completions: u32, at_most: Option<Duration>) -> io::Result<()> {
+        self.arm_watch();
         self.push_delayed();
         let len = self.io.submission().len() as u32;
         let timespec = at_most.map(Timespec::from);
@@ -341,7 +350,10 @@ impl Ring {
                 });
                 Completion::Accepted { listener: tag.index() as u16, fd, more }
             }
-            Some(Kind::Wake) => Completion::Woken { more },
+            Some(Kind::Wake) => {
+                self.watching = more;
+                Completion::Woken
+            }
             Some(Kind::Timeout) => Completion::TimedOut,
             Some(Kind::Cancel) | None => Completion::Cancelled,
         }

@@ -64,6 +64,16 @@ fn tick(driver: &mut Driver, budget: usize) -> Vec<Seen> {
     seen
 }
 
+/// The next events, however many ticks they take.
+fn next(driver: &mut Driver) -> Vec<Seen> {
+    loop {
+        let seen = tick(driver, 16);
+        if !seen.is_empty() {
+            return seen;
+        }
+    }
+}
+
 fn listening(driver: &mut Driver, settings: ListenerSettings) -> SocketAddr {
     let (fd, address) = bind(&settings).expect("loopback can be bound");
     driver.listen(fd, 0);
@@ -297,9 +307,9 @@ fn a_pause_holds_until_resumed() {
     }
     client.write_all(b"later").expect("a socket has room");
     driver.submit().expect("the ring works");
-    assert_eq!(driver.reap(16, |event| panic!("unexpected {event:?}")), 0);
+    driver.reap(16, |event| panic!("unexpected {event:?}"));
     driver.resume(me);
-    let seen = tick(&mut driver, 16);
+    let seen = next(&mut driver);
     assert!(matches!(&seen[..], [Seen::Received(_, bytes)] if bytes == b"later"), "{seen:?}");
 }
 
@@ -321,7 +331,7 @@ fn a_close_at_once_cancels_and_releases_once() {
     assert!(!open_inodes().contains(&inode), "the fd is closed");
     driver.close(me, Time::default());
     driver.submit().expect("the ring works");
-    assert_eq!(driver.reap(16, |event| panic!("unexpected {event:?}")), 0);
+    driver.reap(16, |event| panic!("unexpected {event:?}"));
     assert!(driver.is_empty());
     drop(client);
 }
@@ -359,10 +369,10 @@ fn a_deadline_ends_lingering() {
     driver.close(me, Time::from_secs(5));
     driver.expire(Time::from_secs(4));
     driver.submit().expect("the ring works");
-    assert_eq!(driver.reap(16, |event| panic!("unexpected {event:?}")), 0);
+    driver.reap(16, |event| panic!("unexpected {event:?}"));
     assert!(driver.next_deadline() < Time::from_secs(10));
     driver.expire(Time::from_secs(5));
-    let seen = tick(&mut driver, 16);
+    let seen = next(&mut driver);
     assert!(matches!(seen[..], [Seen::Released(_)]), "{seen:?}");
     drop(client);
 }
@@ -385,7 +395,7 @@ fn the_next_tenant_of_an_index_is_a_stranger() {
     assert_eq!(driver.send(old, vec![1]), Err(vec![1]));
     assert!(!driver.sending(new) && driver.fd(old).is_none());
     second.write_all(b"for the second").expect("a socket has room");
-    let seen = tick(&mut driver, 16);
+    let seen = next(&mut driver);
     let [Seen::Received(at, bytes)] = &seen[..] else { panic!("unexpected {seen:?}") };
     assert_eq!((*at, &bytes[..]), (new, &b"for the second"[..]));
 }
@@ -404,7 +414,7 @@ fn a_hand_over_in_the_stream_loses_nothing() {
     let mut got = Vec::new();
     while got.len() < 10_000 {
         lobby.read_once(here);
-        for seen in tick(&mut lobby, 16) {
+        for seen in next(&mut lobby) {
             let Seen::Received(_, bytes) = seen else { panic!("unexpected {seen:?}") };
             got.extend_from_slice(&bytes);
         }
@@ -541,7 +551,7 @@ fn each_write_to_the_watched_eventfd_wakes() {
         let ringer = thread::spawn(move || {
             rustix::io::write(&bell, &1u64.to_ne_bytes()).expect("eventfd");
         });
-        let seen = tick(&mut driver, 16);
+        let seen = next(&mut driver);
         assert!(matches!(seen[..], [Seen::Woken]), "{seen:?}");
         ringer.join().expect("the ringer ends");
     }

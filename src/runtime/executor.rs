@@ -4,10 +4,10 @@
 //! * all executors start or none: no future is made before every executor stands;
 //! * an end, by panic or not, is reported at once and not in the order of the cores.
 
+use crossbeam_channel::{Receiver, Sender, unbounded as channel};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 

@@ -8,10 +8,10 @@
 //! * a core that sleeps is not stalled, however long;
 //! * if the watcher itself did not run, the process was stopped, and nobody is blamed.
 
+use crossbeam_channel::{RecvTimeoutError, Sender, unbounded as channel};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 

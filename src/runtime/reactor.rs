@@ -142,7 +142,7 @@ impl Reactor {
     }
 
     fn reap(&mut self) -> usize {
-        let Reactor { shard, driver, accepted, ended, released, pending, .. } = self;
+        let Reactor { shard, driver, accepted, ended, released, pending, closing, .. } = self;
         driver.reap(self.settings.completions, |event| match event {
             Event::Accepted { listener, fd } => accepted.push((listener, fd)),
             Event::AcceptFailed { listener, error } => {
@@ -151,7 +151,8 @@ impl Reactor {
             Event::Received { key, bytes } => shard.receive(key.to_key(), bytes),
             Event::EndOfInput { key, .. } => ended.push(key.to_key()),
             Event::Sent { key, buffer } => {
-                if shard.sent(key.to_key(), buffer) {
+                let more = shard.sent(key.to_key(), buffer);
+                if more || !closing.is_empty() && closing.contains_key(&key.to_bits()) {
                     pending.push(key.to_key());
                 }
             }

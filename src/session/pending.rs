@@ -32,8 +32,9 @@ impl PendingAcks {
     }
 
     /// The owner answered for `packet_id`.
-    pub fn settle(&mut self, packet_id: PacketId, reason: ReasonCode) {
-        let waiting = self.queue.iter_mut().filter(|ack| ack.packet_id == packet_id);
+    pub fn settle(&mut self, packet_id: PacketId, qos: QoS, reason: ReasonCode) {
+        let own = |ack: &&mut PendingAck| ack.packet_id == packet_id && ack.qos == qos;
+        let waiting = self.queue.iter_mut().filter(own);
         for ack in waiting.filter(|ack| ack.reason.is_none()) {
             ack.reason = Some(reason);
             if ack.qos == QoS::AtLeastOnce {

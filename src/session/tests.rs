@@ -139,9 +139,9 @@ fn acknowledgements_leave_in_order_of_arrival() {
     acks.push(id(2), QoS::ExactlyOnce, Some(ReasonCode::SUCCESS));
     acks.push(id(3), QoS::AtLeastOnce, None);
     assert_eq!(acks.pop(), None, "the first is not settled");
-    acks.settle(id(3), ReasonCode::QUOTA_EXCEEDED);
+    acks.settle(id(3), QoS::AtLeastOnce, ReasonCode::QUOTA_EXCEEDED);
     assert_eq!(acks.pop(), None);
-    acks.settle(id(1), ReasonCode::SUCCESS);
+    acks.settle(id(1), QoS::AtLeastOnce, ReasonCode::SUCCESS);
     assert_eq!(acks.pop(), Some((id(1), QoS::AtLeastOnce, ReasonCode::SUCCESS)));
     assert_eq!(acks.pop(), Some((id(2), QoS::ExactlyOnce, ReasonCode::SUCCESS)));
     assert_eq!(acks.pop(), Some((id(3), QoS::AtLeastOnce, ReasonCode::QUOTA_EXCEEDED)));

@@ -4,7 +4,7 @@ use super::Shard;
 use super::connection::ConnectionKey;
 use super::session::SessionSlot;
 use crate::base::PacketId;
-use crate::codec::{self, Ack, PacketType, ReasonCode, Version};
+use crate::codec::{self, Ack, PacketType, QoS, ReasonCode, Version};
 use crate::session::Pubrec;
 
 impl Shard {
@@ -79,12 +79,14 @@ impl Shard {
 
     /// The owner of a forwarded PUBLISH has spoken. A session that has gone in the meantime
     /// misses it; a new connection of the session gets it.
-    pub(super) fn settle(&mut self, slot: SessionSlot, id: PacketId, reason: ReasonCode) {
+    pub(super) fn settle(&mut self, slot: SessionSlot, id: PacketId, qos: QoS, reason: ReasonCode) {
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
-        session.receiving.settle(id, !reason.is_error());
+        if qos == QoS::ExactlyOnce {
+            session.receiving.settle(id, !reason.is_error());
+        }
         let Some(key) = session.connection else { return };
         if let Some(connection) = self.clients.connections.get_mut(key) {
-            connection.acks.settle(id, reason);
+            connection.acks.settle(id, qos, reason);
             self.clients.flush_acks(key);
         }
     }

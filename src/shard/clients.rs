@@ -105,8 +105,15 @@ impl Clients {
         let before = out.len();
         encode(version, out);
         connection.answered += connection.out.len() - before;
-        if connection.answered > self.settings.limits.answer_bytes
-            && connection.pending_bytes() > self.settings.limits.out_buffer_bytes
+        self.bound_answers(key);
+    }
+
+    /// Closes a connection that has far more answers waiting than it reads.
+    fn bound_answers(&mut self, key: ConnectionKey) {
+        let limits = &self.settings.limits;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.answered > limits.answer_bytes
+            && connection.pending_bytes() > limits.out_buffer_bytes
         {
             self.counters.over_budget += 1;
             self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
@@ -127,6 +134,7 @@ impl Clients {
             codec::encode_ack(kind, version, packet_id, reason, None, out);
             connection.answered += connection.out.len() - before;
         }
+        self.bound_answers(key);
     }
 
     /// The connection of a session, if it is one that can be written to.

@@ -50,7 +50,8 @@ impl Shard {
             self.commands.push_back(Command::HandOver(key));
             return Flow::Stall(Cause::HandOver);
         }
-        if let Err(refusal) = self.admit(&connect, client_id) {
+        let listener = self.clients.connections.get(key).map_or(0, |c| c.listener);
+        if let Err(refusal) = self.admit(&connect, client_id, listener) {
             self.clients.counters.connects_refused += 1;
             self.refuse(key, connect.version, &refusal);
             self.end_connection(key, false);
@@ -72,11 +73,17 @@ impl Shard {
         }
     }
 
-    fn admit(&self, connect: &Connect<'_>, client_id: &str) -> Result<(), Refusal> {
+    fn admit(&self, connect: &Connect<'_>, client_id: &str, listener: u16) -> Result<(), Refusal> {
         let refuse = |reason, what| Err(Refusal { reason, what });
-        let limits = &self.clients.settings.limits;
+        let settings = &self.clients.settings;
+        let limits = &settings.limits;
         if self.draining {
             return refuse(ReasonCode::SERVER_SHUTTING_DOWN, "the server is shutting down");
+        }
+        if !settings.anonymous.get(usize::from(listener)).is_some_and(|anonymous| *anonymous) {
+            // Nobody can prove who they are yet, so nobody comes in.
+            let reason = ReasonCode::NOT_AUTHORIZED;
+            return refuse(reason, "this listener takes no anonymous clients");
         }
         if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
             // [MQTT-3.1.3-8]
@@ -163,6 +170,8 @@ impl Shard {
             connection: None,
             version: connect.version,
             expiry_s: 0,
+            asked_expiry_s: 0,
+            looked_at: Time::NEVER,
             ends: Time::NEVER,
             publisher: PublisherId::BROKER,
             subscriptions: HashMap::default(),
@@ -172,6 +181,7 @@ impl Shard {
             will: None,
             will_due: Time::NEVER,
             replays: Vec::new(),
+            served_by: 0,
         };
         let slot = self.clients.sessions.insert(vacant);
         if let Some(session) = self.clients.sessions.get_mut(slot) {
@@ -211,6 +221,7 @@ impl Shard {
             session.connection = Some(key);
             session.version = connect.version;
             session.expiry_s = expiry_s;
+            session.asked_expiry_s = asked;
             session.ends = Time::NEVER;
             session.will = will;
             session.will_due = Time::NEVER;
@@ -292,6 +303,7 @@ impl Shard {
     /// Takes in a connection that another shard handed over.
     pub(super) fn adopt(&mut self, listener: u16, unparsed: &[u8], carried: crate::mesh::Carried) {
         self.lobby += 1;
+        self.clients.counters.connections_opened += 1;
         let key: Key<super::Connection> = self.insert_connection(listener);
         self.commands.push_back(Command::Adopt(key, carried));
         self.receive(key, unparsed);

@@ -4,9 +4,8 @@ use super::waiting::Cause;
 use crate::base::{Key, ShardId, Time};
 use crate::codec::Version;
 use crate::index::{Matched, SessionKey};
-use crate::session::PendingAcks;
+use crate::session::{Outbox, PendingAcks};
 use crate::topic::AliasTable;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Names a connection on its shard. The shell keeps its sockets under the same keys.
@@ -105,6 +104,8 @@ pub struct Connection {
     pub(super) dirty: bool,
     /// Not read until something has room.
     pub(super) stalled: Option<Cause>,
+    /// The peer has closed; the connection ends when what waits in the inbox is done.
+    pub(super) ended: bool,
     /// The shell was told to stop reading.
     pub(super) read_paused: bool,
     /// Seconds; zero: none.
@@ -125,7 +126,7 @@ pub struct Connection {
     pub(super) aliases: Option<Box<AliasTable>>,
     pub(super) topic: Option<Box<TopicCache>>,
     /// QoS 0 messages that wait as references for the output to shrink.
-    pub(super) late: VecDeque<super::session::Outgoing>,
+    pub(super) late: Outbox<super::session::Outgoing>,
 }
 
 impl Connection {
@@ -139,6 +140,7 @@ impl Connection {
             problem_information: true,
             dirty: false,
             stalled: None,
+            ended: false,
             read_paused: false,
             keep_alive_s: 0,
             last_seen: now,
@@ -151,7 +153,7 @@ impl Connection {
             acks: PendingAcks::default(),
             aliases: None,
             topic: None,
-            late: VecDeque::new(),
+            late: Outbox::default(),
         }
     }
 

@@ -7,8 +7,7 @@ use super::counters::DropCause;
 use super::session::{Identifiers, Outgoing, SessionSlot, slot_of};
 use crate::base::{PublisherId, Time};
 use crate::codec::{PublishOut, QoS, ReasonCode, Version};
-use crate::config::LateOverflow;
-use crate::index::Subscriber;
+use crate::index::{SessionKey, Subscriber};
 use crate::session::{Message, MessageView, Pushed, Resend};
 use std::rc::Rc;
 
@@ -108,7 +107,7 @@ impl Clients {
     pub(super) fn deliver(
         &mut self,
         view: &MessageView<'_>,
-        session: crate::index::SessionKey,
+        session: SessionKey,
         claim: Claim,
         prepared: &mut Prepared,
     ) {
@@ -176,22 +175,18 @@ impl Clients {
 
     /// QoS 0 for a connection above its high water: a short queue of references.
     fn deliver_late(&mut self, key: ConnectionKey, outgoing: Outgoing) {
-        let limit = self.settings.session.late_messages;
+        let (limits, policy) = (self.settings.late(), self.settings.late_overflow());
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.late.len() < limit {
-            connection.late.push_back(outgoing);
-            return;
-        }
-        match self.settings.session.late_overflow {
-            LateOverflow::DropNewest => {}
-            LateOverflow::DropOldest => {
-                if connection.late.pop_front().is_some() {
-                    connection.late.push_back(outgoing);
-                }
+        let bytes = outgoing.message.bytes();
+        match connection.late.push(outgoing, bytes, limits, policy) {
+            Pushed::Queued => {}
+            Pushed::Displaced(count) => self.dropped(DropCause::LateOverflow, count),
+            Pushed::Dropped => self.dropped(DropCause::LateOverflow, 1),
+            Pushed::Disconnect => {
+                self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
+                self.dropped(DropCause::LateOverflow, 1);
             }
-            LateOverflow::Disconnect => self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED)),
         }
-        self.dropped(DropCause::LateOverflow, 1);
     }
 
     /// QoS 1 and 2: into the window when the client can take it, else into the outbox.
@@ -264,7 +259,7 @@ impl Clients {
                 }
                 continue;
             }
-            let Some(outgoing) = connection.late.pop_front() else { break };
+            let Some(outgoing) = connection.late.pop() else { break };
             self.send_late(key, &outgoing);
         }
         if self.sessions.get(slot).is_some_and(|session| !session.replays.is_empty()) {
@@ -295,23 +290,23 @@ impl Clients {
         };
         let limit = usize::from(connection.receive_maximum);
         let high_water = self.settings.limits.out_buffer_bytes;
-        let version = connection.version;
+        let (version, largest) = (connection.version, connection.maximum_packet as usize);
+        let mut too_large = Vec::new();
         while connection.pending_bytes() < high_water
             && let Some(resend) = session.window.next_resend(limit)
         {
+            let writer = connection.writer(&mut self.output);
             match resend {
                 Resend::Publish(id, outgoing) => {
                     let mut out = packet(&outgoing.message.view(), self.now);
                     (out.dup, out.qos, out.retain) = (true, outgoing.qos, outgoing.retain);
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
-                    if out.encoded_len(version) > connection.maximum_packet as usize {
-                        // The session's last connection took larger packets.
-                        session.window.acknowledge(id);
-                        self.counters.dropped(DropCause::TooLarge, 1);
+                    if out.encoded_len(version) > largest {
+                        too_large.push(id);
                         continue;
                     }
-                    out.encode(version, connection.writer(&mut self.output));
+                    out.encode(version, writer);
                     self.counters.publishes_sent += 1;
                 }
                 Resend::Release(id) => crate::codec::encode_ack(
@@ -320,10 +315,26 @@ impl Clients {
                     id,
                     ReasonCode::SUCCESS,
                     None,
-                    connection.writer(&mut self.output),
+                    writer,
                 ),
             }
         }
+        for id in &too_large {
+            session.window.acknowledge(*id);
+        }
+        self.dropped(DropCause::TooLarge, too_large.len());
+    }
+
+    /// Notes that a long fan-out has served a session.
+    pub(super) fn note_served(&mut self, session: SessionKey, fanout: u64) {
+        if let Some(session) = self.sessions.get_mut(slot_of(session)) {
+            session.served_by = fanout;
+        }
+    }
+
+    /// Whether this long fan-out was the last one that served the session.
+    pub(super) fn was_served(&self, session: SessionKey, fanout: u64) -> bool {
+        fanout != 0 && self.sessions.get(slot_of(session)).is_some_and(|s| s.served_by == fanout)
     }
 
     /// Whether `publisher` is this session, for no-local [MQTT-3.8.3-3].

@@ -19,7 +19,7 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
         let Some(session) = self.clients.sessions.get_mut(slot) else { return Flow::Stop };
         if let Some(expiry_s) = packet.session_expiry {
-            if session.expiry_s == 0 && expiry_s > 0 {
+            if session.asked_expiry_s == 0 && expiry_s > 0 {
                 // [MQTT-3.14.2-2]
                 return self.violation(key, "a session expiry where CONNECT had none");
             }
@@ -32,6 +32,14 @@ impl Shard {
 
     /// The peer closed the connection or it broke; nothing more arrives.
     pub fn end_of_input(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.clients.connections.get_mut(key)
+            && connection.phase == Phase::Open
+            && connection.stalled.is_some()
+        {
+            // What arrived before the end and waits for room still counts.
+            connection.ended = true;
+            return;
+        }
         self.end_connection(key, true);
     }
 
@@ -84,7 +92,10 @@ impl Shard {
         }
         if session.expiry_s != u32::MAX {
             session.ends = now.plus_secs(u64::from(session.expiry_s));
-            self.wheel.insert(session.ends, Timer::SessionEnd(slot));
+            if session.ends < session.looked_at {
+                session.looked_at = session.ends;
+                self.wheel.insert(session.ends, Timer::SessionEnd(slot));
+            }
         }
         match session.will.as_ref().map(|will| will.delay_s) {
             None => {}
@@ -103,6 +114,9 @@ impl Shard {
         self.publish_will(slot);
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         let subscriptions = std::mem::take(&mut session.subscriptions);
+        // In an order that does not depend on a hash, so that runs can be repeated.
+        let mut subscriptions: Vec<_> = subscriptions.into_iter().collect();
+        subscriptions.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         for (text, subscribed) in subscriptions {
             self.leave(slot, &text, subscribed);
         }
@@ -134,6 +148,9 @@ impl Shard {
 
     /// Routes the broker's own messages as far as there is room.
     pub(super) fn publish_own(&mut self) {
+        if self.own_waits.is_some() {
+            return;
+        }
         let most = self.clients.settings.limits.wills_per_tick;
         for _ in 0..most {
             let Some(message) = self.own.pop_front() else { return };
@@ -142,6 +159,7 @@ impl Shard {
             let destination = Destination { owner, by_publisher: false, matched: None };
             if let Err(cause) = self.route(&view, destination, None) {
                 self.waiting.add(cause, Source::Own);
+                self.own_waits = Some(cause);
                 self.own.push_front(message);
                 return;
             }

@@ -4,13 +4,13 @@
 //! subscription identifiers: it is served at the first matching node that holds it.
 
 use super::Shard;
+use super::clients::Clients;
 use super::counters::DropCause;
 use super::deliver::{Claim, Prepared};
+use super::subscribe::{Installs, withheld};
 use crate::base::ShardId;
-use crate::index::{GroupKey, Index, Matched, NodeKey, SessionKey, Slot, Subscriber};
+use crate::index::{GroupKey, Index, Matched, Node, NodeKey, Slot, Subscriber};
 use crate::session::{Message, MessageView};
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use std::rc::Rc;
 
 /// How many long fan-outs may be under way for messages that this shard accepted.
@@ -28,16 +28,21 @@ pub(super) struct FanOut {
     message: Rc<Message>,
     matched: Rc<Matched>,
     cursor: Cursor,
+    /// How many positions each node had at the start: who joins later comes too late.
+    lens: Box<[usize]>,
     from: ShardId,
-    trail: Trail,
+    serial: u64,
 }
 
-/// What a long fan-out must remember, because subscriptions change while it is under way.
-struct Trail {
-    /// Where each node ended when the message was accepted: whoever came later is not meant.
-    ends: Box<[usize]>,
-    /// Sessions that were served and have another matching node ahead.
-    served: HashSet<SessionKey, RandomState>,
+/// What one pass over the subscribers of a message works on.
+struct Pass<'a> {
+    view: MessageView<'a>,
+    matched: &'a Matched,
+    /// Positions per node; empty: all there are.
+    lens: &'a [usize],
+    from: ShardId,
+    /// Zero for a fan-out that is done in one go.
+    serial: u64,
 }
 
 impl FanOut {
@@ -67,35 +72,41 @@ impl Shard {
         matched: &Rc<Matched>,
         from: ShardId,
     ) -> Option<FanOut> {
-        let total: usize =
-            matched.nodes.iter().filter_map(|n| self.index.node(*n)).map(|n| n.len()).sum();
+        let len = |node: &NodeKey| self.index.node(*node).map_or(0, Node::len);
+        let total: usize = matched.nodes.iter().map(len).sum();
         if total > self.clients.settings.tick.targets {
+            let lens = matched.nodes.iter().map(len).collect();
             for node in &matched.nodes {
                 self.index.pin(*node);
             }
-            let ends = matched.nodes.iter().map(|n| self.index.node(*n).map_or(0, |n| n.len()));
-            let trail = Trail { ends: ends.collect(), served: HashSet::default() };
+            self.fanout_serial += 1;
             let (message, matched) = (view.store(), Rc::clone(matched));
-            return Some(FanOut { message, matched, cursor: Cursor::default(), from, trail });
+            let (cursor, serial) = (Cursor::default(), self.fanout_serial);
+            return Some(FanOut { message, matched, cursor, lens, from, serial });
         }
         self.targets_left = self.targets_left.saturating_sub(total);
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
-        let path = Path { matched, from, trail: None };
-        self.deliver_along(view, path, Cursor::default(), usize::MAX, &mut prepared);
+        let pass = Pass { view: *view, matched, lens: &[], from, serial: 0 };
+        self.deliver_from(&pass, Cursor::default(), usize::MAX, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         None
     }
 
     /// Continues a long fan-out within the tick's budget; true when it is finished.
     pub(super) fn continue_fan_out(&mut self, fanout: &mut FanOut) -> bool {
-        let budget = self.targets_left;
+        // Half of what is left, so that one long fan-out leaves something for the others.
+        let budget = self.targets_left.div_ceil(2);
         let message = Rc::clone(&fanout.message);
         let stored = Some(Rc::clone(&message));
         let mut prepared = Prepared::new(stored, std::mem::take(&mut self.clients.scratch));
-        let FanOut { matched, from, trail, .. } = fanout;
-        let path = Path { matched, from: *from, trail: Some(trail) };
-        let (cursor, used) =
-            self.deliver_along(&message.view(), path, fanout.cursor, budget, &mut prepared);
+        let pass = Pass {
+            view: message.view(),
+            matched: &fanout.matched,
+            lens: &fanout.lens,
+            from: fanout.from,
+            serial: fanout.serial,
+        };
+        let (cursor, used) = self.deliver_from(&pass, fanout.cursor, budget, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         self.targets_left = self.targets_left.saturating_sub(used);
         fanout.cursor = cursor;
@@ -110,61 +121,49 @@ impl Shard {
 
     /// Continues this shard's own long fan-outs, oldest first, sharing the budget.
     pub(super) fn go_on_with_fan_outs(&mut self) {
-        if self.fanouts.is_empty() || self.targets_left == 0 {
+        if self.fanouts.is_empty() {
             return;
         }
         let mut fanouts = std::mem::take(&mut self.fanouts);
-        let all = self.targets_left;
-        // Half of the tick is kept for everybody else.
-        self.targets_left = (all / 2).max(1);
-        let kept = all - self.targets_left;
         fanouts.retain_mut(|fanout| self.targets_left == 0 || !self.continue_fan_out(fanout));
-        self.targets_left += kept;
         debug_assert!(self.fanouts.is_empty());
         self.fanouts = fanouts;
     }
 
-    fn deliver_along(
+    fn deliver_from(
         &mut self,
-        view: &MessageView<'_>,
-        mut path: Path<'_>,
+        pass: &Pass<'_>,
         mut cursor: Cursor,
         budget: usize,
         prepared: &mut Prepared,
     ) -> (Cursor, usize) {
         let (index, clients, installs) = (&self.index, &mut self.clients, &self.installs);
-        let (from, matched) = (path.from, path.matched);
         let mut used = 0;
-        while let Some(key) = matched.nodes.get(cursor.node) {
-            let Some(node) = index.node(*key) else {
-                cursor = Cursor { node: cursor.node + 1, position: 0 };
-                continue;
-            };
-            let end = path.trail.as_ref().map_or(node.len(), |trail| trail.ends[cursor.node]);
-            while cursor.position < end {
+        while let Some(key) = pass.matched.nodes.get(cursor.node) {
+            let len = index.node(*key).map_or(0, Node::len);
+            let len = pass.lens.get(cursor.node).map_or(len, |start| len.min(*start));
+            while cursor.position < len {
                 if used >= budget {
                     return (cursor, used);
                 }
                 used += 1;
-                let slot = node.at(cursor.position);
+                let slot = index.node(*key).and_then(|node| node.at(cursor.position));
                 cursor.position += 1;
                 let Some(Slot::Alive(subscriber)) = slot else { continue };
-                let entitled = |node: NodeKey, subscriber: &Subscriber| {
-                    !(subscriber.installing
-                        && super::subscribe::withheld(installs, node, subscriber, from)
-                        || clients.is_own(subscriber, view.publisher))
-                };
-                if !entitled(*key, subscriber) {
+                if !is_eligible(clients, installs, *key, subscriber, pass) {
                     continue;
                 }
-                let mut claim = Claim::of(subscriber, view);
-                if matched.nodes.len() > 1 {
-                    let here = (cursor.node, subscriber);
-                    if !path.join_others(index, here, view, &mut claim, entitled) {
+                let mut claim = Claim::of(subscriber, &pass.view);
+                if pass.matched.nodes.len() > 1 {
+                    let here = Here { node: cursor.node, subscriber };
+                    if !join_others(index, clients, installs, pass, here, &mut claim) {
                         continue;
                     }
                 }
-                clients.deliver(view, subscriber.session, claim, prepared);
+                if pass.serial != 0 {
+                    clients.note_served(subscriber.session, pass.serial);
+                }
+                clients.deliver(&pass.view, subscriber.session, claim, prepared);
             }
             cursor = Cursor { node: cursor.node + 1, position: 0 };
         }
@@ -175,7 +174,7 @@ impl Shard {
     pub(super) fn deliver_to_group(&mut self, local: u64, view: &MessageView<'_>) {
         let group = GroupKey::from_bits(local);
         let clients = &mut self.clients;
-        let online = |clients: &mut super::Clients, member: &Subscriber| {
+        let online = |clients: &mut Clients, member: &Subscriber| {
             clients.open_connection(super::session::slot_of(member.session)).is_some()
         };
         let member = match self.index.pick(group, |member| online(clients, member)) {
@@ -198,46 +197,52 @@ impl Shard {
     }
 }
 
-/// The nodes that one fan-out visits.
-struct Path<'a> {
-    matched: &'a Matched,
-    from: ShardId,
-    /// Of a fan-out that spans ticks.
-    trail: Option<&'a mut Trail>,
+/// Where a pass stands.
+struct Here<'a> {
+    node: usize,
+    subscriber: &'a Subscriber,
 }
 
-impl Path<'_> {
-    /// Joins what the session's other subscriptions add to its claim, as far as they are entitled
-    /// to the message. False: the session was served at an earlier node.
-    fn join_others(
-        &mut self,
-        index: &Index,
-        (here, subscriber): (usize, &Subscriber),
-        view: &MessageView<'_>,
-        claim: &mut Claim,
-        entitled: impl Fn(NodeKey, &Subscriber) -> bool,
-    ) -> bool {
-        let session = subscriber.session;
-        let found = |key: &NodeKey| index.node(*key).and_then(|node| node.find(session));
-        let (before, after) = (&self.matched.nodes[..here], &self.matched.nodes[here + 1..]);
-        let claims = |key: &NodeKey| {
-            let (other, alive) = found(key)?;
-            (alive && entitled(*key, other)).then_some(other)
+/// Whether the subscription takes this message: it is in force at the message's source, and not
+/// closed to the session's own messages.
+fn is_eligible(
+    clients: &Clients,
+    installs: &Installs,
+    node: NodeKey,
+    subscriber: &Subscriber,
+    pass: &Pass<'_>,
+) -> bool {
+    !(subscriber.installing && withheld(installs, node, subscriber, pass.from))
+        && !clients.is_own(subscriber, pass.view.publisher)
+}
+
+/// Joins what the session's other matching subscriptions add to its claim. False: the session was
+/// served at an earlier node.
+fn join_others(
+    index: &Index,
+    clients: &Clients,
+    installs: &Installs,
+    pass: &Pass<'_>,
+    here: Here<'_>,
+    claim: &mut Claim,
+) -> bool {
+    let session = here.subscriber.session;
+    for (at, key) in pass.matched.nodes.iter().enumerate() {
+        if at == here.node {
+            continue;
+        }
+        let Some((other, alive)) = index.node(*key).and_then(|node| node.find(session)) else {
+            continue;
         };
-        match &mut self.trail {
-            None if before.iter().any(|key| claims(key).is_some()) => return false,
-            None => {}
-            Some(trail) if trail.served.contains(&session) => return false,
-            Some(trail) => {
-                // A dead entry ahead may be revived before the cursor is there.
-                if after.iter().any(|key| found(key).is_some()) {
-                    trail.served.insert(session);
-                }
-            }
+        let eligible = alive && is_eligible(clients, installs, *key, other, pass);
+        if at > here.node && eligible {
+            claim.join(other, &pass.view);
         }
-        for other in after.iter().filter_map(claims) {
-            claim.join(other, view);
+        // One that left in the middle of a long fan-out may have been served before it left.
+        let served = eligible || !alive && clients.was_served(session, pass.serial);
+        if at < here.node && served {
+            return false;
         }
-        true
     }
+    true
 }

@@ -275,6 +275,10 @@ impl Shard {
             self.pause_if_full(key);
             return false;
         }
+        if connection.ended {
+            self.end_connection(key, true);
+            return true;
+        }
         if connection.read_paused && connection.phase == Phase::Open {
             connection.read_paused = false;
             self.commands.push_back(Command::Resume(key));

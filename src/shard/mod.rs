@@ -55,7 +55,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use subscribe::{Announcement, Gather, Installs};
 use timers::Timer;
-use waiting::Waiting;
+use waiting::{Cause, Waiting};
 
 /// What the shell has to do, in this order.
 pub enum Command {
@@ -87,6 +87,8 @@ pub struct Shard {
     commands: VecDeque<Command>,
     waiting: Waiting,
     lanes: Vec<Lane>,
+    /// Numbering of long fan-outs.
+    fanout_serial: u64,
     /// Long fan-outs of messages that this shard accepted.
     fanouts: Vec<FanOut>,
     installs: Installs,
@@ -98,6 +100,12 @@ pub struct Shard {
     untold: VecDeque<subscribe::News>,
     /// Messages of the broker itself that wait to be accepted: wills.
     own: VecDeque<Rc<Message>>,
+    /// What the wills, the news and the unasked pulls wait for.
+    own_waits: Option<Cause>,
+    news_waits: Option<Cause>,
+    pulls_wait: Option<Cause>,
+    /// Sessions whose next retained chunk could not be asked for.
+    unasked: Vec<session::SessionSlot>,
     /// Highest acceptance sequence seen from each owner, in the order of its deliveries.
     seen: Vec<u64>,
     /// Acceptance sequence of this shard as owner.
@@ -134,6 +142,7 @@ impl Shard {
             commands: VecDeque::new(),
             waiting: Waiting::new(shards),
             lanes: (0..shards).map(|_| Lane::default()).collect(),
+            fanout_serial: 0,
             fanouts: Vec::new(),
             installs: Installs::default(),
             gathers: Slots::default(),
@@ -141,6 +150,10 @@ impl Shard {
             announced: HashMap::default(),
             untold: VecDeque::new(),
             own: VecDeque::new(),
+            own_waits: None,
+            news_waits: None,
+            pulls_wait: None,
+            unasked: Vec::new(),
             seen: vec![0; shards],
             sequence: 0,
             message_sequence: 0,
@@ -179,8 +192,12 @@ impl Shard {
     pub fn tick(&mut self) -> bool {
         self.rang = self.rang.union(self.mesh.bell().answer());
         self.take_replies();
+        // Each kind of source has a budget of its own, so that none lives at another's cost.
+        self.refresh_budget();
         self.serve_delivers();
+        self.refresh_budget();
         self.go_on_with_fan_outs();
+        self.refresh_budget();
         self.serve_waiting();
         self.serve_requests();
         self.publish_own();
@@ -192,6 +209,10 @@ impl Shard {
         self.has_work()
     }
 
+    fn refresh_budget(&mut self) {
+        self.targets_left = self.clients.settings.tick.targets;
+    }
+
     fn has_work(&self) -> bool {
         !self.fanouts.is_empty()
             || self.waiting.is_impatient()
@@ -199,6 +220,8 @@ impl Shard {
             || !self.commands.is_empty()
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
+            || !self.own.is_empty() && self.own_waits.is_none()
+            || !self.untold.is_empty() && self.news_waits.is_none()
     }
 
     /// When [`Shard::tick`] must be called even if nothing happens.

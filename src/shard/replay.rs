@@ -5,7 +5,7 @@ use super::Shard;
 use super::deliver::{Claim, Prepared};
 use super::entry::{self, Entry};
 use super::session::{Identifiers, SessionSlot, key_of};
-use super::waiting::Cause;
+use super::waiting::{Cause, Source};
 use crate::base::{Key, ShardId};
 use crate::codec::QoS;
 use crate::index::Subscriber;
@@ -19,6 +19,8 @@ use std::rc::Rc;
 /// Messages per pulled chunk, and stored topics visited for it.
 const CHUNK_MESSAGES: usize = 32;
 const CHUNK_VISITS: usize = 512;
+/// Chunks pulled per tick, so that replays leave room for live traffic.
+const PULLS_PER_TICK: usize = 64;
 
 /// Names a replay on its session's home.
 pub(super) type ReplayKey = Key<Replay>;
@@ -65,6 +67,10 @@ impl Shard {
     pub(super) fn start_replay(&mut self, plan: Plan) {
         let slot = plan.session;
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
+        if !session.subscriptions.contains_key(&plan.filter) {
+            // Unsubscribed before its owners had confirmed.
+            return;
+        }
         let replay = self.replays.insert(Replay { plan, after: None, asked: false });
         session.replays.push(replay);
         self.clients.drained.push(slot);
@@ -88,22 +94,25 @@ impl Shard {
 
     /// Pulls the next chunk for every session that has room for one.
     pub(super) fn go_on_with_replays(&mut self) {
+        if self.pulls_wait.is_none() {
+            self.clients.drained.append(&mut self.unasked);
+        }
         if self.clients.drained.is_empty() {
             return;
         }
         let mut drained = std::mem::take(&mut self.clients.drained);
         drained.sort_unstable_by_key(|slot| slot.to_bits());
         drained.dedup();
-        for slot in drained.drain(..) {
+        // The ones behind the budget come first in the next tick.
+        let later = drained.split_off(drained.len().min(PULLS_PER_TICK));
+        self.clients.drained = later;
+        for slot in drained {
             let first = self.clients.sessions.get(slot).and_then(|s| s.replays.first().copied());
             if let Some(key) = first
                 && self.clients.takes_replay(slot, 0)
             {
                 self.pull(slot, key);
             }
-        }
-        if self.clients.drained.is_empty() {
-            self.clients.drained = drained;
         }
     }
 
@@ -127,10 +136,11 @@ impl Shard {
         let token = key.to_bits();
         let after = after.as_deref();
         let len = entry::text_entry_len(filter.len() + after.map_or(0, str::len));
-        if self.waiting.must_queue(Cause::Request(owner)) || !self.mesh.request_room(owner, len, 0)
-        {
-            // Asked again with a later tick; the bell rings when there is room.
-            self.clients.drained.push(slot);
+        let cause = Cause::Request(owner);
+        if self.waiting.must_queue(cause) || !self.mesh.request_room(owner, len, 0) {
+            self.unasked.push(slot);
+            self.waiting.add(cause, Source::Pulls);
+            self.pulls_wait = Some(cause);
             return;
         }
         let block = self.mesh.request(owner, len, 0);

@@ -88,6 +88,10 @@ pub struct Session {
     pub(super) version: Version,
     /// Seconds that the session outlives its connection; `u32::MAX` is for ever.
     pub(super) expiry_s: u32,
+    /// What the last CONNECT asked for; zero forbids a later change [MQTT-3.14.2-2].
+    pub(super) asked_expiry_s: u32,
+    /// When a timer will look whether it has ended; [`Time::NEVER`]: none is set.
+    pub(super) looked_at: Time,
     /// When it ends, while it has no connection.
     pub(super) ends: Time,
     pub(super) publisher: PublisherId,
@@ -99,4 +103,6 @@ pub struct Session {
     /// When the will is due, once its connection is gone.
     pub(super) will_due: Time,
     pub(super) replays: Vec<ReplayKey>,
+    /// The last long fan-out that served the session.
+    pub(super) served_by: u64,
 }

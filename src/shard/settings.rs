@@ -16,7 +16,7 @@ pub struct TickBudget {
 
 impl Default for TickBudget {
     fn default() -> TickBudget {
-        TickBudget { targets: 4096, turn_bytes: 64 * 1024 }
+        TickBudget { targets: 8192, turn_bytes: 64 * 1024 }
     }
 }
 
@@ -37,6 +37,8 @@ pub struct Settings {
     pub tick: TickBudget,
     /// Longest time from accept to CONNECT, per listener, in microseconds.
     pub connect_deadlines_us: Vec<u64>,
+    /// Whether clients without credentials are let in, per listener.
+    pub anonymous: Vec<bool>,
     /// Connections at most, per listener.
     pub max_connections: Vec<usize>,
     /// Connections before their CONNECT at most.
@@ -54,6 +56,7 @@ impl Settings {
             limits: LimitsConfig::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],
+            anonymous: vec![true],
             max_connections: vec![usize::MAX],
             lobby: 4096,
         }
@@ -62,6 +65,20 @@ impl Settings {
     /// Bounds of every outbox.
     pub fn outbox(&self) -> OutboxLimits {
         OutboxLimits { messages: self.session.outbox_messages, bytes: self.session.outbox_bytes }
+    }
+
+    /// Bounds of the queue of QoS 0 messages behind a full out buffer.
+    pub fn late(&self) -> OutboxLimits {
+        OutboxLimits { messages: self.session.late_messages, bytes: self.limits.out_buffer_bytes }
+    }
+
+    /// What happens to QoS 0 messages that find that queue full.
+    pub fn late_overflow(&self) -> Overflow {
+        match self.session.late_overflow {
+            crate::config::LateOverflow::DropNewest => Overflow::DropNewest,
+            crate::config::LateOverflow::DropOldest => Overflow::DropOldest,
+            crate::config::LateOverflow::Disconnect => Overflow::Disconnect,
+        }
     }
 
     /// What happens to QoS 1 and 2 messages that find an outbox full.

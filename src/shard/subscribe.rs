@@ -11,7 +11,7 @@ use super::entry::{self, Entry};
 use super::input::Flow;
 use super::replay::Plan;
 use super::session::{SessionSlot, Subscribed, key_of, slot_of};
-use super::waiting::Cause;
+use super::waiting::{Cause, Source};
 use crate::base::{CoreSet, Key, PacketId, ShardId, Slots};
 use crate::codec::{
     self, DecodeError, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe,
@@ -63,7 +63,7 @@ pub(super) enum News {
     /// The last plain subscriber of this filter may have left.
     Interest(Box<str>),
     /// The members of a share group have changed.
-    Group { filter: Box<str>, group: Box<str>, local: u64 },
+    Group { filter: Box<str>, group: Box<str> },
     /// A connection belongs to another shard.
     HandOver { key: ConnectionKey, home: ShardId, listener: u16, carried: Carried },
 }
@@ -159,12 +159,17 @@ impl Shard {
                 sizes[owner.index()] += entry::text_entry_len(text.len());
             }
         }
-        for (owner, size) in sizes.iter().enumerate().filter(|(_, size)| **size > 0) {
-            let owner = ShardId(owner as u8);
+        let sizes = sizes.iter().enumerate().filter(|(_, size)| **size > 0);
+        let sizes = sizes.map(|(owner, size)| (ShardId(owner as u8), *size));
+        for (owner, size) in sizes.clone() {
             let cause = Cause::Request(owner);
-            if self.waiting.must_queue(cause) || !self.mesh.request_room(owner, *size, 0) {
+            if self.waiting.must_queue(cause) || !self.mesh.request_room(owner, size, 0) {
                 return Err(cause);
             }
+        }
+        for (owner, size) in sizes {
+            // Opens a block that holds all of them.
+            self.mesh.request(owner, size, 0);
         }
         Ok(())
     }
@@ -227,7 +232,10 @@ impl Shard {
         let owners = placement.shards_of(filter);
         let elsewhere = owners.without(self.me);
         let existing = self.index.find(filter);
+        let active = existing.and_then(|n| self.index.node(n)?.find(subscriber.session));
+        // A subscription in force stays so, whoever else is being installed at its filter.
         let confirmed = elsewhere.is_empty()
+            || active.is_some_and(|(active, alive)| alive && !active.installing)
             || existing.and_then(|n| self.announced.get(&n)).is_some_and(|a| a.confirmed);
         subscriber.installing = !confirmed;
         let done = self.index.subscribe(filter, subscriber);
@@ -414,46 +422,46 @@ impl Shard {
             }
             Subscribed::Shared(group) => {
                 self.index.leave_group(group, key_of(slot));
-                self.group_changed(text, group);
+                self.group_changed(text);
             }
         }
     }
 
-    fn group_changed(&mut self, text: &str, key: GroupKey) {
+    fn group_changed(&mut self, text: &str) {
         if let Ok(Subscription::Shared { group, filter }) = Subscription::parse(text) {
             let (filter, group) = (filter.as_str().into(), group.into());
-            self.untold.push_back(News::Group { filter, group, local: key.to_bits() });
+            self.untold.push_back(News::Group { filter, group });
         }
     }
 
     /// The session came or went: the owners of its share groups have to know.
     pub(super) fn tell_group_presence(&mut self, slot: SessionSlot) {
         let Some(session) = self.clients.sessions.get(slot) else { return };
-        let shared: Vec<(Box<str>, GroupKey)> = session
-            .subscriptions
-            .iter()
-            .filter_map(|(text, subscribed)| match subscribed {
-                Subscribed::Shared(group) => Some((text.clone(), *group)),
-                Subscribed::Plain(_) => None,
-            })
-            .collect();
-        for (text, group) in shared {
-            self.group_changed(&text, group);
+        let subscriptions = session.subscriptions.iter();
+        let shared = subscriptions.filter(|(_, s)| matches!(s, Subscribed::Shared(_)));
+        let shared: Vec<Box<str>> = shared.map(|(text, _)| text.clone()).collect();
+        for text in shared {
+            self.group_changed(&text);
         }
     }
 
     /// Tells other shards what has changed, oldest news first, as far as there is room.
     pub(super) fn tell_owners(&mut self) {
+        if self.news_waits.is_some() {
+            return;
+        }
         while let Some(news) = self.untold.pop_front() {
-            if let Some(news) = self.tell(news) {
+            if let Some((news, cause)) = self.tell(news) {
                 self.untold.push_front(news);
+                self.waiting.add(cause, Source::News);
+                self.news_waits = Some(cause);
                 return;
             }
         }
     }
 
-    /// Tells one piece of news; gives it back when there is no room.
-    fn tell(&mut self, news: News) -> Option<News> {
+    /// Tells one piece of news; gives it back with what it waits for.
+    fn tell(&mut self, news: News) -> Option<(News, Cause)> {
         match news {
             News::Interest(text) => {
                 let filter = TopicFilter::new(&text).ok()?;
@@ -461,8 +469,8 @@ impl Shard {
                 if subscribed.is_some_and(|node| node.alive() > 0) {
                     return None;
                 }
-                if self.check_owner_room(std::iter::once(&*text)).is_err() {
-                    return Some(News::Interest(text));
+                if let Err(cause) = self.check_owner_room(std::iter::once(&*text)) {
+                    return Some((News::Interest(text), cause));
                 }
                 for owner in self.owners_elsewhere(filter).iter() {
                     let block = self.mesh.request(owner, entry::text_entry_len(text.len()), 0);
@@ -470,13 +478,16 @@ impl Shard {
                     entry::write(block, &entry);
                 }
             }
-            News::Group { filter, group, local } => {
+            News::Group { filter, group } => {
                 let checked = TopicFilter::new(&filter).ok()?;
                 let shared = format!("$share/{group}/{filter}");
-                if self.check_owner_room(std::iter::once(&*shared)).is_err() {
-                    return Some(News::Group { filter, group, local });
+                if let Err(cause) = self.check_owner_room(std::iter::once(&*shared)) {
+                    return Some((News::Group { filter, group }, cause));
                 }
-                self.tell_group(checked, &group, GroupKey::from_bits(local), 0);
+                // By name: the group of the old key may be gone and a new one in its place.
+                let node = self.index.find(checked);
+                let key = node.and_then(|node| self.index.local_group(node, &group));
+                self.tell_group(checked, &group, key.unwrap_or(GroupKey::from_parts(0, 0)), 0);
             }
             News::HandOver { key, home, listener, carried } => {
                 return self.send_home(key, home, listener, carried);
@@ -491,12 +502,13 @@ impl Shard {
         home: ShardId,
         listener: u16,
         carried: Carried,
-    ) -> Option<News> {
+    ) -> Option<(News, Cause)> {
         let connection = self.clients.connections.get(key)?;
         let unparsed = connection.inbox.bytes();
         let len = entry::text_entry_len(unparsed.len());
-        if !self.mesh.request_room(home, len, 0) {
-            return Some(News::HandOver { key, home, listener, carried });
+        let cause = Cause::Request(home);
+        if self.waiting.must_queue(cause) || !self.mesh.request_room(home, len, 0) {
+            return Some((News::HandOver { key, home, listener, carried }, cause));
         }
         let block = self.mesh.request(home, len, 0);
         entry::write(block, &Entry::HandOver { listener, unparsed });

@@ -61,18 +61,30 @@ impl Shard {
                 }
             }
             Timer::KeepAlive(key) => self.check_keep_alive(key, now),
-            Timer::SessionEnd(slot) => {
-                let session = self.clients.sessions.get(slot);
-                if session.is_some_and(|s| s.connection.is_none() && s.ends <= now) {
-                    self.end_session(slot);
-                }
-            }
+            Timer::SessionEnd(slot) => self.check_session_end(slot, now),
             Timer::WillDue(slot) => {
                 if self.clients.sessions.get(slot).is_some_and(|session| session.will_due <= now) {
                     self.publish_will(slot);
                 }
             }
         }
+    }
+
+    /// One entry per session looks when it ends, however often it disconnects meanwhile.
+    fn check_session_end(&mut self, slot: SessionSlot, now: Time) {
+        let Some(session) = self.clients.sessions.get_mut(slot) else { return };
+        if session.looked_at > now {
+            return;
+        }
+        session.looked_at = Time::NEVER;
+        if session.connection.is_some() || session.ends == Time::NEVER {
+            return;
+        }
+        if session.ends <= now {
+            return self.end_session(slot);
+        }
+        session.looked_at = session.ends;
+        self.wheel.insert(session.ends, Timer::SessionEnd(slot));
     }
 
     fn check_keep_alive(&mut self, key: ConnectionKey, now: Time) {

@@ -88,6 +88,7 @@ impl Core {
     pub fn turn(&mut self, world: &mut Surroundings<'_>) -> bool {
         self.shard.begin(world.now);
         let reaped = self.reap(world) | self.accept(world) | self.close_overdue(world);
+        let slept = self.asleep;
         if self.asleep {
             let due = self.shard.next_deadline() <= world.now;
             if !reaped && !due && !self.woken.swap(false, Ordering::SeqCst) {
@@ -106,7 +107,7 @@ impl Core {
             return true;
         }
         self.asleep = self.shard.bell().fall_asleep();
-        !self.asleep
+        slept || !self.asleep
     }
 
     fn accept(&mut self, world: &mut Surroundings<'_>) -> bool {
