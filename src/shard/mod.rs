@@ -37,6 +37,7 @@ pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
 pub use placement::Placement;
 pub use settings::{Settings, TickBudget};
+pub use waiting::Cause;
 
 use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
 use crate::codec::{self, ReasonCode, Version};
@@ -55,7 +56,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use subscribe::{Announcement, Gather, Installs};
 use timers::Timer;
-use waiting::{Cause, Waiting};
+use waiting::Waiting;
 
 /// What the shell has to do, in this order.
 pub enum Command {
@@ -285,6 +286,11 @@ impl Shard {
     /// Sources that wait for room.
     pub fn waiting_count(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// What sources wait for, and how many for each.
+    pub fn waiting_for(&self) -> Vec<(Cause, usize)> {
+        self.waiting.sizes().collect()
     }
 
     /// Retained messages owned by this shard.

@@ -194,6 +194,11 @@ impl Waiting {
             || soon.iter().any(|cause| !self.queues[self.position(*cause)].is_empty())
     }
 
+    /// How many sources wait for each cause that somebody waits for.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (Cause, usize)> {
+        self.causes().map(|cause| (cause, self.queues[self.position(cause)].len()))
+    }
+
     /// How many sources wait.
     pub(super) fn len(&self) -> usize {
         self.queues.iter().map(Queue::len).sum()

@@ -458,9 +458,9 @@ impl World {
                 core.is_asleep(),
                 shard.counters()
             );
-            text += &format!("\n     DEBUG {}", shard.debug());
+            text += &format!("\n    waits for {:?}", shard.waiting_for());
         }
-        text += &format!("\n {:?}", self.plan.mesh);
+        text += &format!("\n  {:?}", self.plan.mesh);
         for client in &self.clients {
             text += &format!("\n  {}", client.summary(&self.pipes));
         }
