@@ -88,8 +88,6 @@ pub struct Shard {
     commands: VecDeque<Command>,
     waiting: Waiting,
     lanes: Vec<Lane>,
-    /// Numbering of long fan-outs.
-    fanout_serial: u64,
     /// Long fan-outs of messages that this shard accepted.
     fanouts: Vec<FanOut>,
     installs: Installs,
@@ -143,7 +141,6 @@ impl Shard {
             commands: VecDeque::new(),
             waiting: Waiting::new(shards),
             lanes: (0..shards).map(|_| Lane::default()).collect(),
-            fanout_serial: 0,
             fanouts: Vec::new(),
             installs: Installs::default(),
             gathers: Slots::default(),

@@ -90,7 +90,7 @@ impl Client {
         let fifth = self.version == Version::V5;
         let keeps = world.plan.stable || self.settled;
         let clean = !keeps && random.one_in(4) || self.incarnation == 0 && random.one_in(2);
-        let clean = clean && (fifth || !keeps);
+        let clean = clean && (fifth || !keeps) || self.uncertain && !world.plan.stable;
         let expiry = if keeps { LONG_EXPIRY } else { [0, 2, 30, LONG_EXPIRY][random.below(4)] };
         let receive_maximum = [1, 2, 5, 65_535][random.below(4)];
         let small = fifth && !world.plan.lossless && random.one_in(4);
@@ -232,7 +232,7 @@ impl Client {
         let taken = link.farewell == Some(ReasonCode::SESSION_TAKEN_OVER);
         ensure!(!taken || self.strayed, "taken over by nobody");
         if !link.open {
-            self.strayed = true;
+            (self.strayed, self.uncertain) = (true, true);
             // A clean start that comes late would end a later session behind the client's back.
             self.waits_for = link.clean.then_some(link.pipe);
         }

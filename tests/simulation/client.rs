@@ -155,6 +155,8 @@ pub struct Client {
     pub retired: bool,
     /// A CONNECT was sent whose fate is not known; it may still take over a later connection.
     pub strayed: bool,
+    /// The last CONNECT had no answer, so whose session the broker holds is not known.
+    pub uncertain: bool,
     /// Not to connect before the broker is done with this one.
     pub waits_for: Option<PipeId>,
 }
@@ -215,6 +217,7 @@ impl Client {
             settled: false,
             retired: false,
             strayed: false,
+            uncertain: false,
             waits_for: None,
         }
     }
@@ -315,6 +318,7 @@ impl Client {
         ensure!(connack.reason == ReasonCode::SUCCESS, "refused: {connack:?}");
         ensure!(!(link.clean && connack.session_present), "a session after a clean start");
         link.open = true;
+        self.uncertain = false;
         let settings = &world.plan.settings;
         link.broker_maximum = usize::from(settings.session.receive_maximum);
         link.broker_aliases = connack.topic_alias_maximum;
