@@ -93,8 +93,6 @@ impl Client {
         let clean = clean && (fifth || !keeps) || self.uncertain && !world.plan.stable;
         let expiry = if keeps { LONG_EXPIRY } else { [0, 2, 30, LONG_EXPIRY][random.below(4)] };
         let receive_maximum = [1, 2, 5, 65_535][random.below(4)];
-        let small = fifth && !world.plan.lossless && random.one_in(4);
-        let maximum_packet = if small { 150 } else { usize::MAX };
         let will_choice = (!self.settled && random.one_in(3)).then(|| {
             (TOPICS[PLAIN_TOPICS + random.below(2)], qos(random), random.one_in(6))
         });
@@ -122,7 +120,7 @@ impl Client {
             properties: ConnectProperties {
                 session_expiry: Some(expiry),
                 receive_maximum: NonZeroU16::new(receive_maximum),
-                maximum_packet_size: small.then_some(NonZeroU32::new(150)).flatten(),
+                maximum_packet_size: self.maximum_packet.and_then(NonZeroU32::new),
                 ..ConnectProperties::default()
             },
             ..ConnectOut::default()
@@ -144,7 +142,7 @@ impl Client {
             clean,
             left: None,
             receive_maximum: if fifth { usize::from(receive_maximum) } else { 65_535 },
-            maximum_packet,
+            maximum_packet: self.maximum_packet.map_or(usize::MAX, |most| most as usize),
             broker_maximum: 1,
             broker_aliases: 0,
             aliases: BTreeMap::new(),
@@ -233,6 +231,8 @@ impl Client {
         ensure!(!taken || self.strayed, "taken over by nobody");
         if !link.open {
             (self.strayed, self.uncertain) = (true, true);
+            // It may have resumed the session, which cancels a delayed will.
+            self.pending_will = None;
             // A clean start that comes late would end a later session behind the client's back.
             self.waits_for = link.clean.then_some(link.pipe);
         }

@@ -155,6 +155,8 @@ pub struct Client {
     pub retired: bool,
     /// A CONNECT was sent whose fate is not known; it may still take over a later connection.
     pub strayed: bool,
+    /// The largest packet that it takes.
+    pub maximum_packet: Option<u32>,
     /// The last CONNECT had no answer, so whose session the broker holds is not known.
     pub uncertain: bool,
     /// Not to connect before the broker is done with this one.
@@ -192,6 +194,10 @@ impl Client {
         client.no_local = fifth && random.one_in(8);
         client.disorderly = random.one_in(3);
         client.lasting = plan.stable;
+        // The same all the time: a QoS 2 message that became too large in the middle of its
+        // exchange could not be finished.
+        let small = fifth && !plan.lossless && random.one_in(4);
+        client.maximum_packet = small.then_some(150);
         client.next_id = 1 + random.below(60_000) as u16;
         client
     }
@@ -217,6 +223,7 @@ impl Client {
             settled: false,
             retired: false,
             strayed: false,
+            maximum_packet: None,
             uncertain: false,
             waits_for: None,
         }
