@@ -181,7 +181,6 @@ impl Shard {
             will: None,
             will_due: Time::NEVER,
             replays: Vec::new(),
-            served_by: 0,
         };
         let slot = self.clients.sessions.insert(vacant);
         if let Some(session) = self.clients.sessions.get_mut(slot) {

@@ -325,18 +325,6 @@ impl Clients {
         self.dropped(DropCause::TooLarge, too_large.len());
     }
 
-    /// Notes that a long fan-out has served a session.
-    pub(super) fn note_served(&mut self, session: SessionKey, fanout: u64) {
-        if let Some(session) = self.sessions.get_mut(slot_of(session)) {
-            session.served_by = fanout;
-        }
-    }
-
-    /// Whether this long fan-out was the last one that served the session.
-    pub(super) fn was_served(&self, session: SessionKey, fanout: u64) -> bool {
-        fanout != 0 && self.sessions.get(slot_of(session)).is_some_and(|s| s.served_by == fanout)
-    }
-
     /// Whether `publisher` is this session, for no-local [MQTT-3.8.3-3].
     #[inline]
     pub(super) fn is_own(&self, subscriber: &Subscriber, publisher: PublisherId) -> bool {

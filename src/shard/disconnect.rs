@@ -114,6 +114,9 @@ impl Shard {
         self.publish_will(slot);
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         let subscriptions = std::mem::take(&mut session.subscriptions);
+        // In an order that does not depend on a hash, so that runs can be repeated.
+        let mut subscriptions: Vec<_> = subscriptions.into_iter().collect();
+        subscriptions.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         for (text, subscribed) in subscriptions {
             self.leave(slot, &text, subscribed);
         }
@@ -145,6 +148,9 @@ impl Shard {
 
     /// Routes the broker's own messages as far as there is room.
     pub(super) fn publish_own(&mut self) {
+        if self.own_waits.is_some() {
+            return;
+        }
         let most = self.clients.settings.limits.wills_per_tick;
         for _ in 0..most {
             let Some(message) = self.own.pop_front() else { return };
@@ -153,6 +159,7 @@ impl Shard {
             let destination = Destination { owner, by_publisher: false, matched: None };
             if let Err(cause) = self.route(&view, destination, None) {
                 self.waiting.add(cause, Source::Own);
+                self.own_waits = Some(cause);
                 self.own.push_front(message);
                 return;
             }

@@ -9,8 +9,10 @@ use super::counters::DropCause;
 use super::deliver::{Claim, Prepared};
 use super::subscribe::{Installs, withheld};
 use crate::base::ShardId;
-use crate::index::{GroupKey, Index, Matched, Node, NodeKey, Slot, Subscriber};
+use crate::index::{GroupKey, Index, Matched, Node, NodeKey, SessionKey, Slot, Subscriber};
 use crate::session::{Message, MessageView};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use std::rc::Rc;
 
 /// How many long fan-outs may be under way for messages that this shard accepted.
@@ -31,8 +33,12 @@ pub(super) struct FanOut {
     /// How many positions each node had at the start: who joins later comes too late.
     lens: Box<[usize]>,
     from: ShardId,
-    serial: u64,
+    /// Sessions that were served and have another matching node ahead. Subscriptions change while
+    /// the fan-out is under way, so who was served can't be told from them.
+    served: Served,
 }
+
+type Served = HashSet<SessionKey, RandomState>;
 
 /// What one pass over the subscribers of a message works on.
 struct Pass<'a> {
@@ -41,8 +47,8 @@ struct Pass<'a> {
     /// Positions per node; empty: all there are.
     lens: &'a [usize],
     from: ShardId,
-    /// Zero for a fan-out that is done in one go.
-    serial: u64,
+    /// Of a fan-out that spans ticks.
+    served: Option<&'a mut Served>,
 }
 
 impl FanOut {
@@ -79,15 +85,14 @@ impl Shard {
             for node in &matched.nodes {
                 self.index.pin(*node);
             }
-            self.fanout_serial += 1;
             let (message, matched) = (view.store(), Rc::clone(matched));
-            let (cursor, serial) = (Cursor::default(), self.fanout_serial);
-            return Some(FanOut { message, matched, cursor, lens, from, serial });
+            let (cursor, served) = (Cursor::default(), Served::default());
+            return Some(FanOut { message, matched, cursor, lens, from, served });
         }
         self.targets_left = self.targets_left.saturating_sub(total);
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
-        let pass = Pass { view: *view, matched, lens: &[], from, serial: 0 };
-        self.deliver_from(&pass, Cursor::default(), usize::MAX, &mut prepared);
+        let mut pass = Pass { view: *view, matched, lens: &[], from, served: None };
+        self.deliver_from(&mut pass, Cursor::default(), usize::MAX, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         None
     }
@@ -99,14 +104,14 @@ impl Shard {
         let message = Rc::clone(&fanout.message);
         let stored = Some(Rc::clone(&message));
         let mut prepared = Prepared::new(stored, std::mem::take(&mut self.clients.scratch));
-        let pass = Pass {
+        let mut pass = Pass {
             view: message.view(),
             matched: &fanout.matched,
             lens: &fanout.lens,
             from: fanout.from,
-            serial: fanout.serial,
+            served: Some(&mut fanout.served),
         };
-        let (cursor, used) = self.deliver_from(&pass, fanout.cursor, budget, &mut prepared);
+        let (cursor, used) = self.deliver_from(&mut pass, fanout.cursor, budget, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         self.targets_left = self.targets_left.saturating_sub(used);
         fanout.cursor = cursor;
@@ -132,7 +137,7 @@ impl Shard {
 
     fn deliver_from(
         &mut self,
-        pass: &Pass<'_>,
+        pass: &mut Pass<'_>,
         mut cursor: Cursor,
         budget: usize,
         prepared: &mut Prepared,
@@ -159,9 +164,6 @@ impl Shard {
                     if !join_others(index, clients, installs, pass, here, &mut claim) {
                         continue;
                     }
-                }
-                if pass.serial != 0 {
-                    clients.note_served(subscriber.session, pass.serial);
                 }
                 clients.deliver(&pass.view, subscriber.session, claim, prepared);
             }
@@ -222,27 +224,33 @@ fn join_others(
     index: &Index,
     clients: &Clients,
     installs: &Installs,
-    pass: &Pass<'_>,
+    pass: &mut Pass<'_>,
     here: Here<'_>,
     claim: &mut Claim,
 ) -> bool {
     let session = here.subscriber.session;
-    for (at, key) in pass.matched.nodes.iter().enumerate() {
-        if at == here.node {
-            continue;
+    let found = |key: &NodeKey| index.node(*key).and_then(|node| node.find(session));
+    let (before, after) = pass.matched.nodes.split_at(here.node);
+    let after = &after[1..];
+    match &mut pass.served {
+        Some(served) if served.contains(&session) => return false,
+        Some(served) => {
+            // An entry that is dead now may be alive again when the cursor is there.
+            if after.iter().any(|key| found(key).is_some()) {
+                served.insert(session);
+            }
         }
-        let Some((other, alive)) = index.node(*key).and_then(|node| node.find(session)) else {
-            continue;
-        };
-        let eligible = alive && is_eligible(clients, installs, *key, other, pass);
-        if at > here.node && eligible {
-            claim.join(other, &pass.view);
-        }
-        // One that left in the middle of a long fan-out may have been served before it left.
-        let served = eligible || !alive && clients.was_served(session, pass.serial);
-        if at < here.node && served {
-            return false;
-        }
+        None => {}
+    }
+    let eligible = |key: &NodeKey| {
+        let (other, alive) = found(key)?;
+        (alive && is_eligible(clients, installs, *key, other, pass)).then_some(other)
+    };
+    if pass.served.is_none() && before.iter().any(|key| eligible(key).is_some()) {
+        return false;
+    }
+    for other in after.iter().filter_map(eligible) {
+        claim.join(other, &pass.view);
     }
     true
 }

@@ -37,6 +37,7 @@ pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
 pub use placement::Placement;
 pub use settings::{Settings, TickBudget};
+pub use waiting::Cause;
 
 use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
 use crate::codec::{self, ReasonCode, Version};
@@ -87,8 +88,6 @@ pub struct Shard {
     commands: VecDeque<Command>,
     waiting: Waiting,
     lanes: Vec<Lane>,
-    /// Numbering of long fan-outs.
-    fanout_serial: u64,
     /// Long fan-outs of messages that this shard accepted.
     fanouts: Vec<FanOut>,
     installs: Installs,
@@ -100,6 +99,10 @@ pub struct Shard {
     untold: VecDeque<subscribe::News>,
     /// Messages of the broker itself that wait to be accepted: wills.
     own: VecDeque<Rc<Message>>,
+    /// What the wills, the news and the unasked pulls wait for.
+    own_waits: Option<Cause>,
+    news_waits: Option<Cause>,
+    pulls_wait: Option<Cause>,
     /// Sessions whose next retained chunk could not be asked for.
     unasked: Vec<session::SessionSlot>,
     /// Highest acceptance sequence seen from each owner, in the order of its deliveries.
@@ -138,7 +141,6 @@ impl Shard {
             commands: VecDeque::new(),
             waiting: Waiting::new(shards),
             lanes: (0..shards).map(|_| Lane::default()).collect(),
-            fanout_serial: 0,
             fanouts: Vec::new(),
             installs: Installs::default(),
             gathers: Slots::default(),
@@ -146,6 +148,9 @@ impl Shard {
             announced: HashMap::default(),
             untold: VecDeque::new(),
             own: VecDeque::new(),
+            own_waits: None,
+            news_waits: None,
+            pulls_wait: None,
             unasked: Vec::new(),
             seen: vec![0; shards],
             sequence: 0,
@@ -213,6 +218,8 @@ impl Shard {
             || !self.commands.is_empty()
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
+            || !self.own.is_empty() && self.own_waits.is_none()
+            || !self.untold.is_empty() && self.news_waits.is_none()
     }
 
     /// When [`Shard::tick`] must be called even if nothing happens.
@@ -276,6 +283,11 @@ impl Shard {
     /// Sources that wait for room.
     pub fn waiting_count(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// What sources wait for, and how many for each.
+    pub fn waiting_for(&self) -> Vec<(Cause, usize)> {
+        self.waiting.sizes().collect()
     }
 
     /// Retained messages owned by this shard.

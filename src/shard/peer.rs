@@ -18,8 +18,8 @@ const LANE_BLOCKS: usize = 4;
 #[derive(Default)]
 pub(super) struct Lane {
     requests: Option<(Block, Position)>,
-    /// The next request waits in a queue.
-    blocked: bool,
+    /// What the next request waits for, in its queue.
+    blocked: Option<Cause>,
     /// More requests may be in the ring.
     requests_rang: bool,
     delivers: Option<(Block, Position)>,
@@ -34,7 +34,7 @@ impl Lane {
         self.fanout.is_some()
             || self.delivers_rang
             || self.delivers.is_some()
-            || (self.requests_rang || self.requests.is_some()) && !self.blocked
+            || (self.requests_rang || self.requests.is_some()) && self.blocked.is_none()
     }
 }
 
@@ -130,7 +130,7 @@ impl Shard {
         for ahead in 0..lanes {
             let peer = (self.first_lane + ahead) % lanes;
             let lane = &self.lanes[peer];
-            if (lane.requests_rang || lane.requests.is_some()) && !lane.blocked {
+            if (lane.requests_rang || lane.requests.is_some()) && lane.blocked.is_none() {
                 self.turn_left = usize::MAX;
                 self.serve_request_lane(ShardId(peer as u8), LANE_BLOCKS);
             }
@@ -158,7 +158,7 @@ impl Shard {
                 if let Err(cause) = handled {
                     let lane = &mut self.lanes[peer.index()];
                     lane.requests = Some((block, position));
-                    lane.blocked = true;
+                    lane.blocked = Some(cause);
                     self.waiting.add(cause, Source::Lane(peer));
                     return;
                 }
@@ -241,38 +241,54 @@ impl Shard {
     /// Lets waiting sources try again, in rotation, as long as what they wait for is there.
     pub(super) fn serve_waiting(&mut self) {
         let turns = 64.max(2 * self.lanes.len());
+        self.waiting.serving = true;
+        self.waiting.unserved = false;
         for cause in self.waiting.causes() {
-            self.waiting.serving = Some(cause);
-            for _ in 0..turns {
-                let Some(source) = self.waiting.next(cause) else { break };
+            let mut turns_left = turns;
+            while let Some(source) = self.waiting.next(cause) {
                 self.turn_left = self.clients.settings.tick.turn_bytes;
                 if !self.try_again(source, cause) {
                     break;
                 }
+                turns_left -= 1;
+                if turns_left == 0 {
+                    self.waiting.unserved |= self.waiting.is_awaited(cause);
+                    break;
+                }
             }
-            self.waiting.serving = None;
         }
+        self.waiting.serving = false;
         self.turn_left = usize::MAX;
     }
 
     /// False: the source waits for `cause` again, so the others need not try.
     fn try_again(&mut self, source: Source, cause: Cause) -> bool {
-        match source {
+        let waits_for = match source {
             Source::Connection(key) => {
                 self.resume(key);
-                let connection = self.clients.connections.get(key);
-                connection.is_none_or(|connection| connection.stalled != Some(cause))
-                    || self.turn_left == 0 && self.targets_left > 0
+                self.clients.connections.get(key).and_then(|connection| connection.stalled)
             }
             Source::Lane(peer) => {
-                self.lanes[peer.index()].blocked = false;
+                self.lanes[peer.index()].blocked = None;
                 self.serve_request_lane(peer, LANE_BLOCKS);
-                !self.lanes[peer.index()].blocked || self.turn_left == 0 && self.targets_left > 0
+                self.lanes[peer.index()].blocked
             }
             Source::Own => {
+                self.own_waits = None;
                 self.publish_own();
-                true
+                self.own_waits
             }
-        }
+            Source::News => {
+                self.news_waits = None;
+                self.tell_owners();
+                self.news_waits
+            }
+            Source::Pulls => {
+                self.pulls_wait = None;
+                self.go_on_with_replays();
+                self.pulls_wait
+            }
+        };
+        waits_for != Some(cause) || self.turn_left == 0 && self.targets_left > 0
     }
 }

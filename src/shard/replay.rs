@@ -5,7 +5,7 @@ use super::Shard;
 use super::deliver::{Claim, Prepared};
 use super::entry::{self, Entry};
 use super::session::{Identifiers, SessionSlot, key_of};
-use super::waiting::Cause;
+use super::waiting::{Cause, Source};
 use crate::base::{Key, ShardId};
 use crate::codec::QoS;
 use crate::index::Subscriber;
@@ -94,7 +94,9 @@ impl Shard {
 
     /// Pulls the next chunk for every session that has room for one.
     pub(super) fn go_on_with_replays(&mut self) {
-        self.clients.drained.append(&mut self.unasked);
+        if self.pulls_wait.is_none() {
+            self.clients.drained.append(&mut self.unasked);
+        }
         if self.clients.drained.is_empty() {
             return;
         }
@@ -134,10 +136,11 @@ impl Shard {
         let token = key.to_bits();
         let after = after.as_deref();
         let len = entry::text_entry_len(filter.len() + after.map_or(0, str::len));
-        if self.waiting.must_queue(Cause::Request(owner)) || !self.mesh.request_room(owner, len, 0)
-        {
-            // Asked again with a later tick; the bell rings when there is room.
+        let cause = Cause::Request(owner);
+        if self.waiting.must_queue(cause) || !self.mesh.request_room(owner, len, 0) {
             self.unasked.push(slot);
+            self.waiting.add(cause, Source::Pulls);
+            self.pulls_wait = Some(cause);
             return;
         }
         let block = self.mesh.request(owner, len, 0);

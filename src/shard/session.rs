@@ -103,6 +103,4 @@ pub struct Session {
     /// When the will is due, once its connection is gone.
     pub(super) will_due: Time,
     pub(super) replays: Vec<ReplayKey>,
-    /// The last long fan-out that served the session.
-    pub(super) served_by: u64,
 }

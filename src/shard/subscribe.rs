@@ -11,7 +11,7 @@ use super::entry::{self, Entry};
 use super::input::Flow;
 use super::replay::Plan;
 use super::session::{SessionSlot, Subscribed, key_of, slot_of};
-use super::waiting::Cause;
+use super::waiting::{Cause, Source};
 use crate::base::{CoreSet, Key, PacketId, ShardId, Slots};
 use crate::codec::{
     self, DecodeError, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe,
@@ -37,7 +37,12 @@ pub(super) struct Install {
     session: SessionSlot,
     node: Option<NodeKey>,
     serial: u64,
+    /// Serial of the first one since the session subscribed without leaving.
+    first: u64,
     pending: CoreSet,
+    /// Owners at which no request of this session for this filter is in force yet; with an
+    /// earlier one under way they are fewer than `pending`.
+    withheld: CoreSet,
     gather: Key<Gather>,
     replay: Option<Plan>,
 }
@@ -98,7 +103,7 @@ pub(super) fn withheld(
 ) -> bool {
     let place = (subscriber.session.to_bits(), node.to_bits());
     let install = installs.places.get(&place).and_then(|key| installs.slots.get(*key));
-    install.is_some_and(|install| install.pending.contains(from))
+    install.is_some_and(|install| install.withheld.contains(from))
 }
 
 impl Shard {
@@ -265,9 +270,19 @@ impl Shard {
         self.message_sequence += 1;
         let serial = self.message_sequence;
         self.announced.insert(done.node, Announcement { serial, confirmed: false });
-        let node = Some(done.node);
-        let install =
-            Install { session: slot, node, serial, pending: elsewhere, gather, replay: plan };
+        let place = (slot.to_bits(), done.node.to_bits());
+        let earlier = self.installs.places.get(&place).filter(|_| done.replaced);
+        let earlier = earlier.and_then(|key| self.installs.slots.get(*key));
+        let install = Install {
+            session: slot,
+            node: Some(done.node),
+            serial,
+            first: earlier.map_or(serial, |install| install.first),
+            pending: elsewhere,
+            withheld: earlier.map_or(elsewhere, |install| install.withheld),
+            gather,
+            replay: plan,
+        };
         let token = self.install(install);
         for owner in elsewhere.iter() {
             let len = entry::text_entry_len(filter.as_str().len());
@@ -300,9 +315,16 @@ impl Shard {
         let elsewhere = self.owners_elsewhere(filter);
         let mut token = 0;
         if !elsewhere.is_empty() {
-            let (node, serial, pending) = (None, 0, elsewhere);
-            let replay = None;
-            token = self.install(Install { session: slot, node, serial, pending, gather, replay });
+            token = self.install(Install {
+                session: slot,
+                node: None,
+                serial: 0,
+                first: 0,
+                pending: elsewhere,
+                withheld: CoreSet::EMPTY,
+                gather,
+                replay: None,
+            });
         }
         self.tell_group(filter, group, joined.group, token);
     }
@@ -342,7 +364,15 @@ impl Shard {
         if let Some(plan) = &mut install.replay {
             plan.set_as_of(from, sequence);
         }
-        if !install.pending.is_empty() {
+        let (done, first) = (install.pending.is_empty(), install.first);
+        let place = install.node.map(|node| (install.session.to_bits(), node.to_bits()));
+        if let Some(newest) = place.and_then(|place| self.installs.places.get(&place))
+            && let Some(install) = self.installs.slots.get_mut(*newest)
+            && install.first == first
+        {
+            install.withheld.remove(from);
+        }
+        if !done {
             return;
         }
         let Some((install, newest)) = self.installs.remove(key) else { return };
@@ -447,16 +477,21 @@ impl Shard {
 
     /// Tells other shards what has changed, oldest news first, as far as there is room.
     pub(super) fn tell_owners(&mut self) {
+        if self.news_waits.is_some() {
+            return;
+        }
         while let Some(news) = self.untold.pop_front() {
-            if let Some(news) = self.tell(news) {
+            if let Some((news, cause)) = self.tell(news) {
                 self.untold.push_front(news);
+                self.waiting.add(cause, Source::News);
+                self.news_waits = Some(cause);
                 return;
             }
         }
     }
 
-    /// Tells one piece of news; gives it back when there is no room.
-    fn tell(&mut self, news: News) -> Option<News> {
+    /// Tells one piece of news; gives it back with what it waits for.
+    fn tell(&mut self, news: News) -> Option<(News, Cause)> {
         match news {
             News::Interest(text) => {
                 let filter = TopicFilter::new(&text).ok()?;
@@ -464,8 +499,8 @@ impl Shard {
                 if subscribed.is_some_and(|node| node.alive() > 0) {
                     return None;
                 }
-                if self.check_owner_room(std::iter::once(&*text)).is_err() {
-                    return Some(News::Interest(text));
+                if let Err(cause) = self.check_owner_room(std::iter::once(&*text)) {
+                    return Some((News::Interest(text), cause));
                 }
                 for owner in self.owners_elsewhere(filter).iter() {
                     let block = self.mesh.request(owner, entry::text_entry_len(text.len()), 0);
@@ -476,8 +511,8 @@ impl Shard {
             News::Group { filter, group } => {
                 let checked = TopicFilter::new(&filter).ok()?;
                 let shared = format!("$share/{group}/{filter}");
-                if self.check_owner_room(std::iter::once(&*shared)).is_err() {
-                    return Some(News::Group { filter, group });
+                if let Err(cause) = self.check_owner_room(std::iter::once(&*shared)) {
+                    return Some((News::Group { filter, group }, cause));
                 }
                 // By name: the group of the old key may be gone and a new one in its place.
                 let node = self.index.find(checked);
@@ -497,12 +532,13 @@ impl Shard {
         home: ShardId,
         listener: u16,
         carried: Carried,
-    ) -> Option<News> {
+    ) -> Option<(News, Cause)> {
         let connection = self.clients.connections.get(key)?;
         let unparsed = connection.inbox.bytes();
         let len = entry::text_entry_len(unparsed.len());
-        if !self.mesh.request_room(home, len, 0) {
-            return Some(News::HandOver { key, home, listener, carried });
+        let cause = Cause::Request(home);
+        if self.waiting.must_queue(cause) || !self.mesh.request_room(home, len, 0) {
+            return Some((News::HandOver { key, home, listener, carried }, cause));
         }
         let block = self.mesh.request(home, len, 0);
         entry::write(block, &Entry::HandOver { listener, unparsed });

@@ -1,7 +1,7 @@
 //! Sources that wait: which connection or lane can't go on, for what, and whose turn it is.
 //!
 //! Invariants worth naming:
-//! * whoever finds others waiting for the same thing waits behind them;
+//! * a newcomer that finds others waiting for the same thing waits behind them;
 //! * local connections together are one source among the lanes, so neither crowd nor lane
 //!   starves the other.
 
@@ -33,19 +33,43 @@ pub(super) enum Source {
     Lane(ShardId),
     /// Messages of the broker itself: wills.
     Own,
+    /// What other shards have to be told: who left, and connections on their way home.
+    News,
+    /// Pulls of retained messages.
+    Pulls,
 }
+
+/// How many sources there are beside the lanes; their turns come first.
+const OTHER_SOURCES: u8 = 4;
 
 #[derive(Default)]
 struct Queue {
     connections: VecDeque<ConnectionKey>,
     lanes: CoreSet,
     own: bool,
+    news: bool,
+    pulls: bool,
     turn: u8,
 }
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.connections.is_empty() && self.lanes.is_empty() && !self.own
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        let single = [self.own, self.news, self.pulls].into_iter().filter(|waits| *waits);
+        self.connections.len() + self.lanes.len() + single.count()
+    }
+}
+
+/// What the queue at `position` waits for.
+fn cause(shards: usize, position: usize) -> Cause {
+    match position {
+        _ if position < shards => Cause::Deliver(ShardId(position as u8)),
+        _ if position < 2 * shards => Cause::Request(ShardId((position - shards) as u8)),
+        _ if position == 2 * shards => Cause::FanOut,
+        _ => Cause::Budget,
     }
 }
 
@@ -55,14 +79,18 @@ pub(super) struct Waiting {
     queues: Vec<Queue>,
     occupied: u128,
     extra: u8,
-    /// The cause that is being served: its served source passes the others.
-    pub(super) serving: Option<Cause>,
+    /// A waiting source has its turn: it passes those who wait. It needs to pass them for every
+    /// cause, because two sources that each need what the other waits for would else change
+    /// places for ever.
+    pub(super) serving: bool,
+    /// Sources were left waiting without being refused.
+    pub(super) unserved: bool,
 }
 
 impl Waiting {
     pub(super) fn new(shards: usize) -> Waiting {
         let queues = (0..2 * shards + 2).map(|_| Queue::default()).collect();
-        Waiting { shards, queues, occupied: 0, extra: 0, serving: None }
+        Waiting { shards, queues, occupied: 0, extra: 0, serving: false, unserved: false }
     }
 
     fn position(&self, cause: Cause) -> usize {
@@ -71,17 +99,6 @@ impl Waiting {
             Cause::Request(shard) => self.shards + shard.index(),
             Cause::FanOut => 2 * self.shards,
             Cause::Budget | Cause::HandOver => 2 * self.shards + 1,
-        }
-    }
-
-    fn cause(&self, position: usize) -> Cause {
-        match position {
-            _ if position < self.shards => Cause::Deliver(ShardId(position as u8)),
-            _ if position < 2 * self.shards => {
-                Cause::Request(ShardId((position - self.shards) as u8))
-            }
-            _ if position == 2 * self.shards => Cause::FanOut,
-            _ => Cause::Budget,
         }
     }
 
@@ -102,7 +119,12 @@ impl Waiting {
         if self.occupied == 0 && self.extra == 0 {
             return false;
         }
-        self.serving != Some(cause) && !self.queues[self.position(cause)].is_empty()
+        !self.serving && self.is_awaited(cause)
+    }
+
+    /// Whether anybody waits for `cause`.
+    pub(super) fn is_awaited(&self, cause: Cause) -> bool {
+        !self.queues[self.position(cause)].is_empty()
     }
 
     /// Puts `source` at the end of the queue for `cause`.
@@ -115,6 +137,8 @@ impl Waiting {
                 queue.lanes.insert(shard);
             }
             Source::Own => queue.own = true,
+            Source::News => queue.news = true,
+            Source::Pulls => queue.pulls = true,
         }
         self.note(position);
     }
@@ -133,14 +157,13 @@ impl Waiting {
             Some(128 + position as usize)
         });
         let shards = self.shards;
-        let names = Waiting { shards, queues: Vec::new(), occupied: 0, extra: 0, serving: None };
-        positions.map(move |position| names.cause(position))
+        positions.map(move |position| cause(shards, position))
     }
 
     /// Takes the source whose turn it is: connections, each lane and the broker in rotation.
     pub(super) fn next(&mut self, cause: Cause) -> Option<Source> {
         let position = self.position(cause);
-        let turns = self.shards as u8 + 2;
+        let turns = self.shards as u8 + OTHER_SOURCES;
         let queue = &mut self.queues[position];
         let mut found = None;
         for ahead in 0..turns {
@@ -148,8 +171,10 @@ impl Waiting {
             found = match turn {
                 0 => queue.connections.pop_front().map(Source::Connection),
                 1 => std::mem::take(&mut queue.own).then_some(Source::Own),
+                2 => std::mem::take(&mut queue.news).then_some(Source::News),
+                3 => std::mem::take(&mut queue.pulls).then_some(Source::Pulls),
                 lane => {
-                    let shard = ShardId(lane - 2);
+                    let shard = ShardId(lane - OTHER_SOURCES);
                     queue.lanes.remove(shard).then_some(Source::Lane(shard))
                 }
             };
@@ -165,12 +190,17 @@ impl Waiting {
     /// Whether somebody waits for something that the next tick brings by itself.
     pub(super) fn is_impatient(&self) -> bool {
         let soon = [Cause::FanOut, Cause::Budget];
-        soon.iter().any(|cause| !self.queues[self.position(*cause)].is_empty())
+        self.unserved
+            || soon.iter().any(|cause| !self.queues[self.position(*cause)].is_empty())
+    }
+
+    /// How many sources wait for each cause that somebody waits for.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (Cause, usize)> {
+        self.causes().map(|cause| (cause, self.queues[self.position(cause)].len()))
     }
 
     /// How many sources wait.
     pub(super) fn len(&self) -> usize {
-        let sizes = self.queues.iter();
-        sizes.map(|q| q.connections.len() + q.lanes.len() + usize::from(q.own)).sum()
+        self.queues.iter().map(Queue::len).sum()
     }
 }

@@ -1,0 +1,641 @@
+//! A model client: what it knows of its session, and what it makes of each packet it reads.
+//! Whatever the protocol forbids a server is an error here.
+
+use crate::ledger::{Ledger, Publication, Serial, WillFate, serial_of};
+use crate::network::{Pipe, PipeId};
+use crate::plan::{FILTERS, GROUPS, Plan};
+use crate::trace;
+use corelane::base::{PacketId, Prng, Time};
+use corelane::codec::{self, Ack, Connack, Packet, PacketType, Publish, QoS, ReasonCode, Version};
+use corelane::topic::{TopicFilter, TopicName};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How far one of the client's own QoS 1 and 2 messages has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    Published,
+    Released,
+}
+
+/// One of the client's own messages in flight.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub id: u16,
+    pub serial: Serial,
+    pub progress: Progress,
+    pub bytes_len: usize,
+    pub expiry_s: Option<u32>,
+}
+
+/// One subscription of the session's history.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As sent, `$share` and all.
+    pub text: String,
+    /// The filter alone.
+    pub filter: &'static str,
+    pub qos: QoS,
+    pub identifier: Option<u32>,
+    pub replays: bool,
+    /// Step of the SUBACK.
+    pub held: Option<u64>,
+    /// An UNSUBSCRIBE was sent.
+    pub leaving: bool,
+    /// Step of the UNSUBACK.
+    pub gone: Option<u64>,
+}
+
+impl Held {
+    /// Whether the filter matches `topic`.
+    pub fn matches(&self, topic: &str) -> bool {
+        filter_matches(self.filter, topic)
+    }
+}
+
+/// The oracle.
+pub fn filter_matches(filter: &str, topic: &str) -> bool {
+    let filter = TopicFilter::new(filter).expect("filters of the plan are valid");
+    filter.matches(TopicName::new(topic).expect("topics of the plan are valid"))
+}
+
+/// What became of one message at one session.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Seen {
+    /// Live arrivals without DUP.
+    pub first: u32,
+    /// Live arrivals.
+    pub live: u32,
+    /// Arrivals as a retained message.
+    pub replayed: u32,
+}
+
+/// What ends with the session.
+#[derive(Default)]
+pub struct Session {
+    pub outgoing: Vec<Outgoing>,
+    /// QoS 2 identifiers from the broker that it has not released.
+    pub incoming: BTreeMap<u16, Option<Serial>>,
+    pub held: Vec<Held>,
+    pub seen: BTreeMap<Serial, Seen>,
+    /// First live arrivals in order.
+    pub arrivals: Vec<(&'static str, QoS, Serial)>,
+    last: BTreeMap<(&'static str, usize, u8, bool), Serial>,
+}
+
+/// An acknowledgement that the client has not sent yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reply {
+    pub kind: PacketType,
+    pub id: u16,
+}
+
+/// What the client waits for under a packet identifier.
+#[derive(Debug)]
+pub enum Asked {
+    Subscribe(Vec<usize>),
+    Unsubscribe(Vec<usize>),
+}
+
+/// One connection from the client's side.
+pub struct Link {
+    pub pipe: PipeId,
+    pub input: Vec<u8>,
+    pub open: bool,
+    pub clean: bool,
+    /// DISCONNECT was sent, with its reason.
+    pub left: Option<ReasonCode>,
+    pub receive_maximum: usize,
+    pub maximum_packet: usize,
+    pub broker_maximum: usize,
+    pub broker_aliases: u16,
+    pub aliases: BTreeMap<u16, &'static str>,
+    pub replies: Vec<Reply>,
+    pub owed: VecDeque<(PacketType, u16)>,
+    pub completes: VecDeque<u16>,
+    pub asked: BTreeMap<u16, Asked>,
+    pub pings: usize,
+    pub in_flight: BTreeSet<u16>,
+    pub most_once: BTreeSet<Serial>,
+    pub will: Option<(Serial, u32)>,
+    /// The last packet was DISCONNECT with this reason.
+    pub farewell: Option<ReasonCode>,
+    pub lazy_until: Time,
+}
+
+/// A connection that a newer one of the same client replaced.
+pub struct Replaced {
+    pub pipe: PipeId,
+    pub input: Vec<u8>,
+    pub farewell: Option<ReasonCode>,
+    pub until: Time,
+}
+
+/// A model client.
+pub struct Client {
+    pub index: usize,
+    pub id: String,
+    pub version: Version,
+    /// Member of this share group, and subscribes to nothing else.
+    pub group: Option<usize>,
+    pub retain_as_published: bool,
+    pub no_local: bool,
+    /// Acknowledges in any order.
+    pub disorderly: bool,
+    pub link: Option<Link>,
+    pub replaced: Vec<Replaced>,
+    pub session: Session,
+    /// Counts sessions; zero before the first.
+    pub incarnation: u32,
+    /// The session is known to be alive until it is said otherwise.
+    pub lasting: bool,
+    pub pending_will: Option<Serial>,
+    pub next_id: u16,
+    pub reconnect_at: Time,
+    pub settled: bool,
+    pub retired: bool,
+    /// A CONNECT was sent whose fate is not known; it may still take over a later connection.
+    pub strayed: bool,
+    /// The largest packet that it takes.
+    pub maximum_packet: Option<u32>,
+    /// The last CONNECT had no answer, so whose session the broker holds is not known.
+    pub uncertain: bool,
+    /// Not to connect before the broker is done with this one.
+    pub waits_for: Option<PipeId>,
+}
+
+/// What reading a packet needs to know.
+pub struct Reader<'w> {
+    pub ledger: &'w mut Ledger,
+    pub plan: &'w Plan,
+    /// The connection, for what has to be sent at once.
+    pub pipe: &'w mut Pipe,
+}
+
+macro_rules! ensure {
+    ($holds:expr, $($what:tt)+) => {
+        if !$holds {
+            return Err(format!($($what)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+impl Client {
+    /// A client as the seed wants it.
+    pub fn draw(index: usize, plan: &Plan, random: &mut Prng) -> Client {
+        let version = if random.one_in(2) { Version::V5 } else { Version::V311 };
+        let fifth = version == Version::V5;
+        let mut client = Client::absent();
+        client.index = index;
+        client.id = format!("client-{index}");
+        client.version = version;
+        client.group = (index >= 2 && random.one_in(3)).then(|| random.below(GROUPS.len()));
+        client.retain_as_published = fifth && random.one_in(6);
+        client.no_local = fifth && random.one_in(8);
+        client.disorderly = random.one_in(3);
+        client.lasting = plan.stable;
+        // The same all the time: a QoS 2 message that became too large in the middle of its
+        // exchange could not be finished.
+        let small = fifth && !plan.lossless && random.one_in(4);
+        client.maximum_packet = small.then_some(150);
+        client.next_id = 1 + random.below(60_000) as u16;
+        client
+    }
+
+    /// A client that takes no part.
+    pub fn absent() -> Client {
+        Client {
+            index: 0,
+            id: String::new(),
+            version: Version::V5,
+            group: None,
+            retain_as_published: false,
+            no_local: false,
+            disorderly: false,
+            link: None,
+            replaced: Vec::new(),
+            session: Session::default(),
+            incarnation: 0,
+            lasting: false,
+            pending_will: None,
+            next_id: 1,
+            reconnect_at: Time(0),
+            settled: false,
+            retired: false,
+            strayed: false,
+            maximum_packet: None,
+            uncertain: false,
+            waits_for: None,
+        }
+    }
+
+    /// The QoS with which this client subscribes to a filter.
+    pub fn qos_of(&self, filter: usize) -> QoS {
+        QoS::from_u8(((self.index * 7 + filter * 5 + 2) % 3) as u8).expect("below three")
+    }
+
+    /// A packet identifier that is not in use.
+    pub fn free_id(&mut self) -> PacketId {
+        loop {
+            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+            let id = self.next_id;
+            let used = self.session.outgoing.iter().any(|out| out.id == id)
+                || self.link.as_ref().is_some_and(|link| link.asked.contains_key(&id));
+            if let Some(id) = PacketId::new(id).filter(|_| !used) {
+                return id;
+            }
+        }
+    }
+
+    /// One packet from the broker.
+    pub fn packet(
+        &mut self,
+        frame: &codec::Frame<'_>,
+        world: &mut Reader<'_>,
+    ) -> Result<(), String> {
+        let decoded = codec::decode(frame, self.version);
+        let packet = decoded.map_err(|error| format!("undecodable packet: {error:?}"))?;
+        let Some(link) = self.link.as_mut() else { return Ok(()) };
+        ensure!(link.farewell.is_none(), "a packet after DISCONNECT: {packet:?}");
+        if let Packet::Disconnect(disconnect) = packet {
+            link.farewell = Some(disconnect.reason);
+        }
+        if link.left.is_some() {
+            return Ok(());
+        }
+        ensure!(
+            frame.len <= link.maximum_packet,
+            "{} bytes, allowed are {}",
+            frame.len,
+            link.maximum_packet
+        );
+        trace(format_args!("    client {} reads {packet:?}", self.index));
+        match packet {
+            Packet::Connack(connack) => return self.connack(&connack, world),
+            _ => ensure!(link.open, "{packet:?} before CONNACK"),
+        }
+        match packet {
+            Packet::Publish(publish) => self.publish(&publish, world),
+            Packet::Puback(ack) => self.acknowledged(PacketType::Puback, &ack, world),
+            Packet::Pubrec(ack) => self.acknowledged(PacketType::Pubrec, &ack, world),
+            Packet::Pubcomp(ack) => self.completed(&ack),
+            Packet::Pubrel(ack) => self.released(&ack),
+            Packet::Suback(suback) => {
+                let asked = link.asked.remove(&suback.packet_id.get());
+                let Some(Asked::Subscribe(held)) = asked else {
+                    return Err(format!("SUBACK for {:?}", suback.packet_id));
+                };
+                let step = world.ledger.step();
+                let reasons: Vec<ReasonCode> = suback.reasons().collect();
+                ensure!(reasons.len() == held.len(), "{reasons:?} for {held:?}");
+                for (at, reason) in held.into_iter().zip(reasons) {
+                    let held = &mut self.session.held[at];
+                    ensure!(reason.0 == held.qos as u8, "{reason} for {held:?}");
+                    held.held = Some(step);
+                }
+                Ok(())
+            }
+            Packet::Unsuback(unsuback) => {
+                let asked = link.asked.remove(&unsuback.packet_id.get());
+                let Some(Asked::Unsubscribe(held)) = asked else {
+                    return Err(format!("UNSUBACK for {:?}", unsuback.packet_id));
+                };
+                let step = world.ledger.step();
+                for at in held {
+                    self.session.held[at].gone.get_or_insert(step);
+                }
+                Ok(())
+            }
+            Packet::Pingresp => {
+                ensure!(link.pings > 0, "PINGRESP without PINGREQ");
+                link.pings -= 1;
+                Ok(())
+            }
+            Packet::Disconnect(_) => {
+                ensure!(self.version == Version::V5, "DISCONNECT to a client of 3.1.1");
+                Ok(())
+            }
+            other => Err(format!("not for clients: {other:?}")),
+        }
+    }
+
+    fn connack(&mut self, connack: &Connack<'_>, world: &mut Reader<'_>) -> Result<(), String> {
+        let link = self.link.as_mut().expect("it is being read");
+        ensure!(!link.open, "a second CONNACK");
+        ensure!(connack.reason == ReasonCode::SUCCESS, "refused: {connack:?}");
+        ensure!(!(link.clean && connack.session_present), "a session after a clean start");
+        link.open = true;
+        self.uncertain = false;
+        let settings = &world.plan.settings;
+        link.broker_maximum = usize::from(settings.session.receive_maximum);
+        link.broker_aliases = connack.topic_alias_maximum;
+        if self.version == Version::V5 {
+            let told = connack.receive_maximum.map_or(65_535, usize::from);
+            ensure!(told == link.broker_maximum, "receive maximum {told}");
+        }
+        let lasting = self.lasting && self.incarnation > 0;
+        ensure!(connack.session_present || !lasting, "the session was lost");
+        if let Some(will) = self.pending_will.take()
+            && !connack.session_present
+        {
+            world.ledger.will_due(will)?;
+        }
+        if !connack.session_present {
+            self.session = Session::default();
+            self.incarnation += 1;
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        self.resend(world.ledger, &mut bytes);
+        world.pipe.up.extend(bytes);
+        Ok(())
+    }
+
+    fn acknowledged(
+        &mut self,
+        kind: PacketType,
+        ack: &Ack<'_>,
+        world: &mut Reader<'_>,
+    ) -> Result<(), String> {
+        let link = self.link.as_mut().expect("it is being read");
+        let id = ack.packet_id.get();
+        let next = link.owed.pop_front();
+        ensure!(next == Some((kind, id)), "{kind:?} {id} where {next:?} was due");
+        ensure!(!ack.reason.is_error(), "{kind:?} with {}", ack.reason);
+        let found = self.session.outgoing.iter().position(|out| out.id == id);
+        let at = found.ok_or_else(|| format!("{kind:?} for an identifier not in use: {id}"))?;
+        let serial = self.session.outgoing[at].serial;
+        world.ledger.accepted(serial);
+        if kind == PacketType::Puback {
+            self.session.outgoing.remove(at);
+            // A message sent again before its acknowledgement is acknowledged twice.
+            return Ok(());
+        }
+        if self.session.outgoing[at].progress == Progress::Published {
+            self.session.outgoing[at].progress = Progress::Released;
+            link.replies.push(Reply { kind: PacketType::Pubrel, id });
+        }
+        Ok(())
+    }
+
+    fn completed(&mut self, ack: &Ack<'_>) -> Result<(), String> {
+        let link = self.link.as_mut().expect("it is being read");
+        let id = ack.packet_id.get();
+        let next = link.completes.pop_front();
+        ensure!(next == Some(id), "PUBCOMP {id} where {next:?} was due");
+        let before = self.session.outgoing.len();
+        self.session.outgoing.retain(|out| out.id != id || out.progress != Progress::Released);
+        ensure!(self.session.outgoing.len() + 1 == before, "PUBCOMP {id} finishes nothing");
+        Ok(())
+    }
+
+    fn released(&mut self, ack: &Ack<'_>) -> Result<(), String> {
+        let link = self.link.as_mut().expect("it is being read");
+        let id = ack.packet_id.get();
+        ensure!(ack.reason == ReasonCode::SUCCESS, "PUBREL with {}", ack.reason);
+        self.session.incoming.remove(&id);
+        link.in_flight.insert(id);
+        link.replies.push(Reply { kind: PacketType::Pubcomp, id });
+        Ok(())
+    }
+
+    fn publish(&mut self, publish: &Publish<'_>, world: &mut Reader<'_>) -> Result<(), String> {
+        ensure!(publish.properties.topic_alias.is_none(), "an alias nobody offered");
+        let empty = publish.payload.is_empty();
+        let serial = serial_of(publish.payload).filter(|_| !empty);
+        ensure!(empty || serial.is_some(), "a payload nobody sent: {publish:?}");
+        let again = self.take_identifier(publish, serial)?;
+        if again {
+            return Ok(());
+        }
+        let Some(serial) = serial else { return Ok(()) };
+        let publication = world.ledger.get(serial).clone();
+        ensure!(publication.topic == publish.topic, "{publish:?} of {publication:?}");
+        ensure!(publish.qos <= publication.qos, "{publish:?} of {publication:?}");
+        if publication.will.is_some() {
+            world.ledger.will_seen(serial)?;
+        }
+        self.check_reason(publish, &publication)?;
+        let replayed = publish.retain && !self.retain_as_published;
+        if replayed {
+            self.replayed(serial, publish.dup, &publication, world)
+        } else {
+            self.arrived(serial, publish, &publication, world)
+        }
+    }
+
+    /// The protocol of packet identifiers; true for a repetition of QoS 2 that is not delivered.
+    fn take_identifier(
+        &mut self,
+        publish: &Publish<'_>,
+        serial: Option<Serial>,
+    ) -> Result<bool, String> {
+        let link = self.link.as_mut().expect("it is being read");
+        let Some(id) = publish.packet_id else { return Ok(false) };
+        let id = id.get();
+        ensure!(link.in_flight.insert(id), "identifier {id} is in use: {publish:?}");
+        ensure!(
+            link.in_flight.len() <= link.receive_maximum,
+            "{} in flight, receive maximum {}",
+            link.in_flight.len(),
+            link.receive_maximum
+        );
+        if publish.qos == QoS::AtLeastOnce {
+            ensure!(!self.session.incoming.contains_key(&id), "QoS 1 under a QoS 2 identifier");
+            link.replies.push(Reply { kind: PacketType::Puback, id });
+            return Ok(false);
+        }
+        link.replies.push(Reply { kind: PacketType::Pubrec, id });
+        if let Some(known) = self.session.incoming.get(&id) {
+            ensure!(publish.dup, "identifier {id} reused before its release");
+            ensure!(*known == serial, "another message under identifier {id}");
+            return Ok(true);
+        }
+        self.session.incoming.insert(id, serial);
+        Ok(false)
+    }
+
+    /// Some subscription must have led to this message.
+    fn check_reason(
+        &self,
+        publish: &Publish<'_>,
+        publication: &Publication,
+    ) -> Result<(), String> {
+        let matching = |held: &&Held| held.matches(publication.topic);
+        let mut held = self.session.held.iter().filter(matching);
+        let led = held.any(|held| {
+            held.gone.is_none_or(|gone| publication.first_sent < gone || publication.copies > 1)
+                || publish.retain
+        });
+        ensure!(led, "no subscription led to {publish:?} of {publication:?}");
+        for id in publish.properties.subscription_ids.iter() {
+            let mut held = self.session.held.iter().filter(matching);
+            ensure!(held.any(|held| held.identifier == Some(id)), "subscription identifier {id}");
+        }
+        let own = publication.publisher == self.index
+            && publication.incarnation == self.incarnation
+            && publication.will.is_none();
+        let no_local = self.no_local && self.group.is_none();
+        ensure!(!(no_local && own && !publish.retain), "no local, but {publish:?}");
+        Ok(())
+    }
+
+    fn replayed(
+        &mut self,
+        serial: Serial,
+        dup: bool,
+        publication: &Publication,
+        world: &mut Reader<'_>,
+    ) -> Result<(), String> {
+        let seen = self.session.seen.entry(serial).or_default();
+        if dup && seen.replayed > 0 {
+            return Ok(());
+        }
+        seen.replayed += 1;
+        let seen = *seen;
+        let asked = self.session.held.iter().filter(|h| h.matches(publication.topic)).count();
+        ensure!(seen.replayed as usize <= asked, "{seen:?} of {publication:?}, asked {asked}");
+        self.check_copies(serial, publication, world)
+    }
+
+    /// A message that came live is not replayed to the only subscription that could have led to
+    /// it.
+    fn check_copies(
+        &self,
+        serial: Serial,
+        publication: &Publication,
+        world: &Reader<'_>,
+    ) -> Result<(), String> {
+        let seen = self.session.seen.get(&serial).copied().unwrap_or_default();
+        let asked = self.session.held.iter().filter(|h| h.matches(publication.topic)).count();
+        let placement = &world.plan.settings.placement;
+        let ordered =
+            placement.route(publication.topic) == corelane::shard::placement::Route::Owner;
+        ensure!(
+            !(ordered && asked == 1 && publication.copies == 1)
+                || seen.replayed == 0
+                || seen.first == 0,
+            "{seen:?} of {publication:?}: live and replayed"
+        );
+        Ok(())
+    }
+
+    fn arrived(
+        &mut self,
+        serial: Serial,
+        publish: &Publish<'_>,
+        publication: &Publication,
+        world: &mut Reader<'_>,
+    ) -> Result<(), String> {
+        let link = self.link.as_mut().expect("it is being read");
+        if publish.qos == QoS::AtMostOnce && publication.qos == QoS::AtMostOnce {
+            let fresh = link.most_once.insert(serial) || publish.retain;
+            ensure!(fresh, "QoS 0 twice: {publication:?}");
+        }
+        let seen = self.session.seen.entry(serial).or_default();
+        let new = seen.live == 0;
+        seen.live += 1;
+        seen.first += u32::from(!publish.dup);
+        let seen = *seen;
+        let replays = if publish.retain { self.session.held.len() as u32 } else { 0 };
+        let most = if publication.qos == QoS::AtLeastOnce { publication.copies } else { 1 };
+        ensure!(seen.first <= most + replays, "{seen:?} of {publication:?}");
+        if publish.qos == QoS::ExactlyOnce {
+            ensure!(seen.live <= 1 + replays, "QoS 2 twice: {seen:?} of {publication:?}");
+        }
+        if let Some(group) = self.group
+            && (new || !publish.dup)
+        {
+            let count = world.ledger.group_arrivals.entry((group, serial)).or_default();
+            *count += 1;
+            ensure!(*count <= most, "{count} members of group {group} got {publication:?}");
+        }
+        if !publish.retain {
+            self.check_copies(serial, publication, world)?;
+        }
+        if new && self.group.is_none() && publication.will.is_none() && !publish.retain {
+            self.check_order(serial, publish.qos, publication, world)?;
+        }
+        Ok(())
+    }
+
+    fn check_order(
+        &mut self,
+        serial: Serial,
+        qos: QoS,
+        publication: &Publication,
+        world: &Reader<'_>,
+    ) -> Result<(), String> {
+        let placement = &world.plan.settings.placement;
+        let direct = placement.route(publication.topic)
+            == corelane::shard::placement::Route::Publisher;
+        self.session.arrivals.push((publication.topic, qos, serial));
+        if publication.qos == QoS::AtLeastOnce && publication.copies > 1 {
+            return Ok(());
+        }
+        // With routing by the publisher retained messages take another way than the others.
+        let class = direct && publication.retain;
+        let key = (publication.topic, publication.publisher, qos as u8, class);
+        let last = self.session.last.insert(key, serial);
+        ensure!(
+            last.is_none_or(|last| last < serial),
+            "message {serial} after {last:?}: {publication:?}"
+        );
+        Ok(())
+    }
+
+    /// The filters that this client may subscribe to, as sent and as filters.
+    pub fn filter_text(&self, filter: usize) -> (String, &'static str) {
+        match self.group {
+            Some(group) => {
+                let (name, filter) = GROUPS[group];
+                (format!("$share/{name}/{filter}"), filter)
+            }
+            None => (FILTERS[filter].to_owned(), FILTERS[filter]),
+        }
+    }
+
+    /// What the client expects of its will when a connection is gone.
+    pub fn link_gone(&mut self, link: &Link, broken: bool, ledger: &mut Ledger)
+    -> Result<(), String> {
+        let Some((will, delay_s)) = link.will.filter(|_| link.open) else { return Ok(()) };
+        match link.left {
+            Some(ReasonCode::SUCCESS) => {
+                if !broken && link.farewell.is_none() && ledger.is_calm && !self.strayed
+                {
+                    return ledger.will_forbidden(will);
+                }
+                Ok(())
+            }
+            _ if delay_s == 0 => ledger.will_due(will),
+            _ => {
+                self.pending_will = Some(will);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// The will must be published.
+    pub fn will_due(&mut self, will: Serial) -> Result<(), String> {
+        self.accepted(will);
+        self.publications[will as usize].will = Some(WillFate::Due);
+        Ok(())
+    }
+
+    /// The will must never be published.
+    pub fn will_forbidden(&mut self, will: Serial) -> Result<(), String> {
+        ensure!(!self.wills_seen.contains(&will), "the will {will} of a clean end was published");
+        self.publications[will as usize].will = Some(WillFate::Forbidden);
+        Ok(())
+    }
+
+    /// Somebody got the will.
+    pub fn will_seen(&mut self, will: Serial) -> Result<(), String> {
+        self.wills_seen.insert(will);
+        let publication = self.get(will);
+        ensure!(publication.will != Some(WillFate::Forbidden), "will {publication:?}");
+        Ok(())
+    }
+}

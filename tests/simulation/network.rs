@@ -1,0 +1,82 @@
+//! The network between clients and cores: byte pipes that deliver in random pieces, hold only so
+//! much toward a slow reader, and break anywhere.
+
+use corelane::base::Prng;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Names a pipe; pipes are never reused within a run.
+pub type PipeId = usize;
+
+/// One connection as the network sees it.
+#[derive(Default)]
+pub struct Pipe {
+    /// Bytes on their way to the broker.
+    pub up: VecDeque<u8>,
+    /// Bytes on their way to the client.
+    pub down: VecDeque<u8>,
+    /// The client sends nothing more; the broker sees it after the bytes in `up`.
+    pub client_closed: bool,
+    /// The broker sends nothing more; the client sees it after the bytes in `down`.
+    pub broker_closed: bool,
+    /// The connection broke: nothing reaches the client any more.
+    pub broken: bool,
+    /// A core has accepted it.
+    pub accepted: bool,
+    /// The broker closed it with bytes still unsent.
+    pub hurried: bool,
+    /// Set when the transport was dropped on its way between two cores.
+    pub lost: Arc<AtomicBool>,
+}
+
+impl Pipe {
+    /// Breaks the connection: a random prefix of what the client sent still arrives.
+    pub fn cut(&mut self, random: &mut Prng) {
+        let arriving = random.below(self.up.len() + 1);
+        self.up.truncate(arriving);
+        self.down.clear();
+        self.client_closed = true;
+        self.broken = true;
+    }
+
+    /// The client reads at most `most` bytes.
+    pub fn read(&mut self, most: usize) -> Vec<u8> {
+        let count = most.min(self.down.len());
+        self.down.drain(..count).collect()
+    }
+
+    /// Whether the client has read everything that will ever come.
+    pub fn is_finished(&self) -> bool {
+        self.broken || self.broker_closed && self.down.is_empty()
+    }
+}
+
+/// What travels with a connection that is handed to another core.
+pub struct Transport {
+    /// Which connection.
+    pub pipe: PipeId,
+    lost: Arc<AtomicBool>,
+    arrived: bool,
+}
+
+impl Transport {
+    /// Detaches a pipe.
+    pub fn new(pipe: PipeId, lost: &Arc<AtomicBool>) -> Transport {
+        Transport { pipe, lost: Arc::clone(lost), arrived: false }
+    }
+
+    /// The other core has it.
+    pub fn arrive(mut self) -> PipeId {
+        self.arrived = true;
+        self.pipe
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        if !self.arrived {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+    }
+}
