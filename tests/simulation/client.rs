@@ -340,7 +340,8 @@ impl Client {
         {
             world.ledger.will_due(will)?;
         }
-        if !connack.session_present {
+        // A session that is there at the first answer was made by a CONNECT that got none.
+        if !connack.session_present || self.incarnation == 0 {
             self.session = Session::default();
             self.incarnation += 1;
             return Ok(());
