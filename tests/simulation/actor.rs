@@ -233,8 +233,9 @@ impl Client {
             (self.strayed, self.uncertain) = (true, true);
             // It may have resumed the session, which cancels a delayed will.
             self.pending_will = None;
-            // A clean start that comes late would end a later session behind the client's back.
-            self.waits_for = link.clean.then_some(link.pipe);
+            // One that comes late could replace a later session behind the client's back.
+            let replaces = link.clean || !world.plan.stable;
+            self.waits_for = replaces.then_some(link.pipe);
         }
         self.link_gone(&link, broken, &mut world.ledger)?;
         let pause = world.random.below(20_000) as u64;
