@@ -190,8 +190,7 @@ impl Waiting {
     /// Whether somebody waits for something that the next tick brings by itself.
     pub(super) fn is_impatient(&self) -> bool {
         let soon = [Cause::FanOut, Cause::Budget];
-        self.unserved
-            || soon.iter().any(|cause| !self.queues[self.position(*cause)].is_empty())
+        self.unserved || soon.iter().any(|cause| !self.queues[self.position(*cause)].is_empty())
     }
 
     /// How many sources wait for each cause that somebody waits for.

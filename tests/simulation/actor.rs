@@ -1,7 +1,9 @@
 //! What a model client does: connects, reads, acknowledges, publishes, subscribes, leaves, and
 //! loses its connection, as the random numbers want it.
 
-use crate::client::{Asked, Client, Held, Link, Outgoing, Progress, Reader, Replaced, Reply, ensure};
+use crate::client::{
+    Asked, Client, Held, Link, Outgoing, Progress, Reader, Replaced, Reply, ensure,
+};
 use crate::ledger::{Ledger, WillFate, payload};
 use crate::network::{Pipe, PipeId};
 use crate::plan::{FILTERS, PLAIN_TOPICS, TOPICS};
@@ -93,9 +95,8 @@ impl Client {
         let clean = clean && (fifth || !keeps) || self.uncertain && !world.plan.stable;
         let expiry = if keeps { LONG_EXPIRY } else { [0, 2, 30, LONG_EXPIRY][random.below(4)] };
         let receive_maximum = [1, 2, 5, 65_535][random.below(4)];
-        let will_choice = (!self.settled && random.one_in(3)).then(|| {
-            (TOPICS[PLAIN_TOPICS + random.below(2)], qos(random), random.one_in(6))
-        });
+        let will_choice = (!self.settled && random.one_in(3))
+            .then(|| (TOPICS[PLAIN_TOPICS + random.below(2)], qos(random), random.one_in(6)));
         let delay_s = if fifth { [0, 0, 1, 5][random.below(4)] } else { 0 };
         let will = will_choice.map(|(topic, qos, retain)| {
             let about = (qos, retain, false);
@@ -303,9 +304,7 @@ impl Client {
         let expiry_s = expires.then(|| 1 + random.below(4) as u32);
         let with_alias = self.version == Version::V5 && random.one_in(4);
         let Some(link) = &self.link else { return };
-        if qos != QoS::AtMostOnce
-            && self.session.outgoing.len() >= link.broker_maximum.min(20)
-        {
+        if qos != QoS::AtMostOnce && self.session.outgoing.len() >= link.broker_maximum.min(20) {
             return;
         }
         let id = (qos != QoS::AtMostOnce).then(|| self.free_id());
@@ -499,8 +498,7 @@ impl Client {
     /// Leaves with DISCONNECT.
     fn leave(&mut self, world: &mut World) {
         let with_will = self.version == Version::V5 && world.random.one_in(3);
-        let reason =
-            if with_will { ReasonCode::DISCONNECT_WITH_WILL } else { ReasonCode::SUCCESS };
+        let reason = if with_will { ReasonCode::DISCONNECT_WITH_WILL } else { ReasonCode::SUCCESS };
         trace(format_args!("client {} leaves: {reason}", self.index));
         let version = self.version;
         let packet = Disconnect { reason, ..Disconnect::default() };

@@ -456,11 +456,7 @@ impl Client {
     }
 
     /// Some subscription must have led to this message.
-    fn check_reason(
-        &self,
-        publish: &Publish<'_>,
-        publication: &Publication,
-    ) -> Result<(), String> {
+    fn check_reason(&self, publish: &Publish<'_>, publication: &Publication) -> Result<(), String> {
         let matching = |held: &&Held| held.matches(publication.topic);
         let mut held = self.session.held.iter().filter(matching);
         let led = held.any(|held| {
@@ -567,8 +563,8 @@ impl Client {
         world: &Reader<'_>,
     ) -> Result<(), String> {
         let placement = &world.plan.settings.placement;
-        let direct = placement.route(publication.topic)
-            == corelane::shard::placement::Route::Publisher;
+        let direct =
+            placement.route(publication.topic) == corelane::shard::placement::Route::Publisher;
         self.session.arrivals.push((publication.topic, qos, serial));
         if publication.qos == QoS::AtLeastOnce && publication.copies > 1 {
             return Ok(());
@@ -596,13 +592,16 @@ impl Client {
     }
 
     /// What the client expects of its will when a connection is gone.
-    pub fn link_gone(&mut self, link: &Link, broken: bool, ledger: &mut Ledger)
-    -> Result<(), String> {
+    pub fn link_gone(
+        &mut self,
+        link: &Link,
+        broken: bool,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
         let Some((will, delay_s)) = link.will.filter(|_| link.open) else { return Ok(()) };
         match link.left {
             Some(ReasonCode::SUCCESS) => {
-                if !broken && link.farewell.is_none() && ledger.is_calm && !self.strayed
-                {
+                if !broken && link.farewell.is_none() && ledger.is_calm && !self.strayed {
                     return ledger.will_forbidden(will);
                 }
                 Ok(())

@@ -13,8 +13,7 @@ use corelane::shard::placement::Route;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Drops that may keep an acknowledged message from a session that lives.
-const LOSSES: [DropCause; 3] =
-    [DropCause::OutboxOverflow, DropCause::Expired, DropCause::TooLarge];
+const LOSSES: [DropCause; 3] = [DropCause::OutboxOverflow, DropCause::Expired, DropCause::TooLarge];
 
 /// Drops that may keep it from a share group as well.
 const GROUP_LOSSES: [DropCause; 5] = [
@@ -47,10 +46,12 @@ impl World {
             }
         }
         let sessions: usize = self.cores.iter().map(|core| core.shard.session_count()).sum();
-        let connections: usize =
-            self.cores.iter().map(|core| core.shard.connection_count()).sum();
+        let connections: usize = self.cores.iter().map(|core| core.shard.connection_count()).sum();
         if (sessions, connections) != (self.clients.len(), self.clients.len()) {
-            return Err(format!("{sessions} sessions, {connections} connections: {}", self.state()));
+            return Err(format!(
+                "{sessions} sessions, {connections} connections: {}",
+                self.state()
+            ));
         }
         self.judge_deliveries()?;
         self.judge_groups()?;
@@ -156,11 +157,8 @@ impl World {
                             own.map(|a| a.2).filter(|serial| once(*serial)).collect()
                         };
                         let (mut left, mut right) = (of(one), of(other));
-                        let both: BTreeSet<Serial> = left
-                            .iter()
-                            .copied()
-                            .filter(|serial| right.contains(serial))
-                            .collect();
+                        let both: BTreeSet<Serial> =
+                            left.iter().copied().filter(|serial| right.contains(serial)).collect();
                         left.retain(|serial| both.contains(serial));
                         right.retain(|serial| both.contains(serial));
                         if left != right {
@@ -185,11 +183,12 @@ impl World {
             .collect();
         let outdone = |own: &Publication| {
             retained.iter().any(|(_, other)| {
-                let later = other.publisher == own.publisher && other.will.is_none()
+                let later = other.publisher == own.publisher
+                    && other.will.is_none()
                     && own.will.is_none()
                     && other.first_sent > own.last_sent;
-                let after = own.accepted.is_some_and(|at| other.first_sent > at)
-                    && own.will.is_none();
+                let after =
+                    own.accepted.is_some_and(|at| other.first_sent > at) && own.will.is_none();
                 other.accepted.is_some() && (later || after)
             })
         };
@@ -205,7 +204,8 @@ impl World {
     pub fn judge_retained(&mut self) -> Result<(), String> {
         let got = self.subscribe_freshly()?;
         let stored: usize = self.cores.iter().map(|core| core.shard.retained_count()).sum();
-        let late: u64 = (0..self.cores.len()).map(|s| self.drops(s, &[DropCause::LateOverflow])).sum();
+        let late: u64 =
+            (0..self.cores.len()).map(|s| self.drops(s, &[DropCause::LateOverflow])).sum();
         let exact = self.plan.lossless && late == 0;
         if stored != got.len() && exact {
             return Err(format!("{stored} retained messages, a newcomer got {}", got.len()));
@@ -238,7 +238,10 @@ impl World {
         for client in self.clients.iter().filter(|client| client.group.is_none()) {
             let own = client.no_local && publication.publisher == client.index;
             let due = client.session.held.iter().any(|held| {
-                held.held.is_some() && !held.leaving && held.replays && held.matches(topic)
+                held.held.is_some()
+                    && !held.leaving
+                    && held.replays
+                    && held.matches(topic)
                     && held.qos > QoS::AtMostOnce
             });
             if due && !own && !client.session.seen.contains_key(&serial) {

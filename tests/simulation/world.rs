@@ -414,8 +414,7 @@ impl World {
 
     fn turn_core(&mut self, at: usize) -> bool {
         let World { cores, pipes, random, plan, now, healed, .. } = self;
-        let mut surroundings =
-            Surroundings { pipes, random, plan, now: *now, healed: *healed };
+        let mut surroundings = Surroundings { pipes, random, plan, now: *now, healed: *healed };
         cores[at].turn(&mut surroundings)
     }
 
