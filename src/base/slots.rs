@@ -109,7 +109,7 @@ impl<T> Slots<T> {
         }
         let index = self.used;
         self.used = index.checked_add(1).expect("fewer than 2^32 slots");
-        if index as usize % CHUNK == 0 {
+        if (index as usize).is_multiple_of(CHUNK) {
             // The first chunk grows by need, so that a small table stays small.
             let capacity = if index == 0 { 4 } else { CHUNK };
             self.chunks.push(Vec::with_capacity(capacity));

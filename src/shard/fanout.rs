@@ -200,6 +200,7 @@ impl Shard {
 }
 
 /// Where a pass stands.
+#[derive(Clone, Copy)]
 struct Here<'a> {
     node: usize,
     subscriber: &'a Subscriber,
@@ -214,8 +215,8 @@ fn is_eligible(
     subscriber: &Subscriber,
     pass: &Pass<'_>,
 ) -> bool {
-    !(subscriber.installing && withheld(installs, node, subscriber, pass.from))
-        && !clients.is_own(subscriber, pass.view.publisher)
+    let early = subscriber.installing && withheld(installs, node, subscriber, pass.from);
+    !early && !clients.is_own(subscriber, pass.view.publisher)
 }
 
 /// Joins what the session's other matching subscriptions add to its claim. False: the session was
@@ -234,13 +235,11 @@ fn join_others(
     let after = &after[1..];
     match &mut pass.served {
         Some(served) if served.contains(&session) => return false,
-        Some(served) => {
-            // An entry that is dead now may be alive again when the cursor is there.
-            if after.iter().any(|key| found(key).is_some()) {
-                served.insert(session);
-            }
+        // An entry that is dead now may be alive again when the cursor is there.
+        Some(served) if after.iter().any(|key| found(key).is_some()) => {
+            served.insert(session);
         }
-        None => {}
+        Some(_) | None => {}
     }
     let eligible = |key: &NodeKey| {
         let (other, alive) = found(key)?;
