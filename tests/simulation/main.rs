@@ -16,6 +16,7 @@
 
 mod actor;
 mod client;
+mod delivery;
 mod directed;
 mod ledger;
 mod network;
