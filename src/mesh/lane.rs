@@ -101,7 +101,16 @@ impl Sender {
             return true;
         }
         self.collect(pool);
+        self.give_unused(pool);
         pool.has_block() && (self.open.is_none() || !self.ring.is_full())
+    }
+
+    /// Gives an open block that nothing was appended to back to the pool: it would never be sent
+    /// and so never come back.
+    fn give_unused(&mut self, pool: &mut Pool) {
+        if let Some(block) = self.open.take_if(|open| open.bytes.is_empty()) {
+            pool.give(block);
+        }
     }
 
     /// After a refusal: asks the receiver to ring this core's bell when it gives a block back, and
@@ -109,6 +118,7 @@ impl Sender {
     pub fn await_room(&mut self, pool: &mut Pool) {
         self.starved.store(true, Ordering::SeqCst);
         self.collect(pool);
+        self.give_unused(pool);
     }
 
     /// The block to append `len` bytes of entries to. [`Sender::has_room`] was asked before.

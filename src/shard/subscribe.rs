@@ -469,7 +469,9 @@ impl Shard {
         let Some(session) = self.clients.sessions.get(slot) else { return };
         let subscriptions = session.subscriptions.iter();
         let shared = subscriptions.filter(|(_, s)| matches!(s, Subscribed::Shared(_)));
-        let shared: Vec<Box<str>> = shared.map(|(text, _)| text.clone()).collect();
+        let mut shared: Vec<Box<str>> = shared.map(|(text, _)| text.clone()).collect();
+        // The order of the news must not depend on a hash.
+        shared.sort_unstable();
         for text in shared {
             self.group_changed(&text);
         }
