@@ -69,6 +69,7 @@ pub struct MeshEnd {
     deliver_pool: Pool,
     reply_slots: usize,
     unsent: CoreSet,
+    appended: u64,
 }
 
 /// Builds the mesh of `shards` shards; element `i` belongs to shard `i`.
@@ -92,6 +93,7 @@ pub fn build(shards: usize, settings: MeshSettings) -> Vec<MeshEnd> {
         deliver_pool: Pool::new(settings.block_bytes, pool_blocks),
         reply_slots: settings.reply_slots,
         unsent: CoreSet::EMPTY,
+        appended: 0,
     })
     .collect()
 }
@@ -171,6 +173,7 @@ impl MeshEnd {
     #[inline]
     pub fn request(&mut self, to: ShardId, len: usize, replies: usize) -> &mut Block {
         self.unsent.insert(to);
+        self.appended += 1;
         let peer = self.peers[to.index()].as_mut().expect("a shard has no lane to itself");
         peer.replies_due += replies;
         peer.unrung = true;
@@ -195,6 +198,7 @@ impl MeshEnd {
     #[inline]
     pub fn deliver(&mut self, to: ShardId, len: usize) -> &mut Block {
         self.unsent.insert(to);
+        self.appended += 1;
         let peer = self.peers[to.index()].as_mut().expect("a shard has no lane to itself");
         peer.unrung = true;
         peer.delivers_out.append(&mut self.deliver_pool, len)
@@ -260,6 +264,11 @@ impl MeshEnd {
                 peer.unrung = true;
             }
         }
+    }
+
+    /// Requests and deliveries that this core has appended so far.
+    pub fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// Whether [`MeshEnd::push`] has something left to do.

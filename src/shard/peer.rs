@@ -241,9 +241,9 @@ impl Shard {
     /// Lets waiting sources try again, in rotation, as long as what they wait for is there.
     pub(super) fn serve_waiting(&mut self) {
         let turns = 64.max(2 * self.lanes.len());
-        self.waiting.serving = true;
         self.waiting.unserved = false;
         for cause in self.waiting.causes() {
+            self.waiting.serving = Some(cause);
             let mut turns_left = turns;
             while let Some(source) = self.waiting.next(cause) {
                 self.turn_left = self.clients.settings.tick.turn_bytes;
@@ -257,12 +257,13 @@ impl Shard {
                 }
             }
         }
-        self.waiting.serving = false;
+        self.waiting.serving = None;
         self.turn_left = usize::MAX;
     }
 
     /// False: the source waits for `cause` again, so the others need not try.
     fn try_again(&mut self, source: Source, cause: Cause) -> bool {
+        let before = self.sequence + self.mesh.appended();
         let waits_for = match source {
             Source::Connection(key) => {
                 self.resume(key);
@@ -289,6 +290,9 @@ impl Shard {
                 self.pulls_wait
             }
         };
+        if waits_for == Some(cause) && before == self.sequence + self.mesh.appended() {
+            self.waiting.keep_turn(cause, source);
+        }
         waits_for != Some(cause) || self.turn_left == 0 && self.targets_left > 0
     }
 }

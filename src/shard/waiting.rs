@@ -79,10 +79,10 @@ pub(super) struct Waiting {
     queues: Vec<Queue>,
     occupied: u128,
     extra: u8,
-    /// A waiting source has its turn: it passes those who wait. It needs to pass them for every
-    /// cause, because two sources that each need what the other waits for would else change
-    /// places for ever.
-    pub(super) serving: bool,
+    /// The cause that is being served. A source that had to wait for room passes all who wait:
+    /// two that each need what the other waits for would else change places for ever. One that
+    /// only waited for its next turn passes nobody who waits for room.
+    pub(super) serving: Option<Cause>,
     /// Sources were left waiting without being refused.
     pub(super) unserved: bool,
 }
@@ -90,7 +90,7 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(shards: usize) -> Waiting {
         let queues = (0..2 * shards + 2).map(|_| Queue::default()).collect();
-        Waiting { shards, queues, occupied: 0, extra: 0, serving: false, unserved: false }
+        Waiting { shards, queues, occupied: 0, extra: 0, serving: None, unserved: false }
     }
 
     fn position(&self, cause: Cause) -> usize {
@@ -119,7 +119,11 @@ impl Waiting {
         if self.occupied == 0 && self.extra == 0 {
             return false;
         }
-        !self.serving && self.is_awaited(cause)
+        let passes = match self.serving {
+            Some(Cause::Deliver(_) | Cause::Request(_)) => true,
+            served => served == Some(cause),
+        };
+        !passes && self.is_awaited(cause)
     }
 
     /// Whether anybody waits for `cause`.
@@ -185,6 +189,25 @@ impl Waiting {
         }
         self.note(position);
         found
+    }
+
+    /// `source` waits for `cause` again and got nothing: its turn is still to come. Else who has
+    /// its turn whenever room comes back would get all of it.
+    pub(super) fn keep_turn(&mut self, cause: Cause, source: Source) {
+        let position = self.position(cause);
+        let queue = &mut self.queues[position];
+        queue.turn = match source {
+            Source::Connection(key) => {
+                if queue.connections.back() == Some(&key) {
+                    queue.connections.rotate_right(1);
+                }
+                0
+            }
+            Source::Own => 1,
+            Source::News => 2,
+            Source::Pulls => 3,
+            Source::Lane(shard) => OTHER_SOURCES + shard.0,
+        };
     }
 
     /// Whether somebody waits for something that the next tick brings by itself.

@@ -14,7 +14,6 @@ use corelane::codec::{
     self, ConnectOut, ConnectProperties, Disconnect, PacketType, PublishOut, QoS, ReasonCode,
     RetainHandling, SubscribeOptions, SubscribeOut, UnsubscribeOut, Version, Will,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 
 /// How long a replaced connection is read for its DISCONNECT, in microseconds.
@@ -133,31 +132,13 @@ impl Client {
         world.pipes.push(Pipe { up: bytes.into(), ..Pipe::default() });
         world.cores[core].arriving.push(pipe);
         trace(format_args!(
-            "client {} connects: pipe {pipe} core {core} clean {clean} expiry {expiry} will {will:?}",
+            "client {} connects: pipe {pipe} core {core} clean {clean} expiry {expiry} \
+             will {will:?}",
             self.index
         ));
-        self.link = Some(Link {
-            pipe,
-            input: Vec::new(),
-            open: false,
-            clean,
-            left: None,
-            receive_maximum: if fifth { usize::from(receive_maximum) } else { 65_535 },
-            maximum_packet: self.maximum_packet.map_or(usize::MAX, |most| most as usize),
-            broker_maximum: 1,
-            broker_aliases: 0,
-            aliases: BTreeMap::new(),
-            replies: Vec::new(),
-            owed: VecDeque::new(),
-            completes: VecDeque::new(),
-            asked: BTreeMap::new(),
-            pings: 0,
-            in_flight: BTreeSet::new(),
-            most_once: BTreeSet::new(),
-            will: will.map(|(serial, ..)| (serial, delay_s)),
-            farewell: None,
-            lazy_until: Time(0),
-        });
+        let will = will.map(|(serial, ..)| (serial, delay_s));
+        let most = if fifth { usize::from(receive_maximum) } else { 65_535 };
+        self.link = Some(Link::new(pipe, clean, (most, self.maximum_packet), will));
     }
 
     fn read(&mut self, world: &mut World) -> Result<bool, String> {
@@ -234,8 +215,9 @@ impl Client {
             (self.strayed, self.uncertain) = (true, true);
             // It may have resumed the session, which cancels a delayed will.
             self.pending_will = None;
-            // A clean start that comes late would end a later session behind the client's back.
-            self.waits_for = link.clean.then_some(link.pipe);
+            // One that comes late could replace a later session behind the client's back.
+            let replaces = link.clean || !world.plan.stable;
+            self.waits_for = replaces.then_some(link.pipe);
         }
         self.link_gone(&link, broken, &mut world.ledger)?;
         let pause = world.random.below(20_000) as u64;
@@ -321,7 +303,8 @@ impl Client {
         }
         let (alias, named) = self.alias(topic, with_alias, &mut world.random);
         trace(format_args!(
-            "client {} publishes {serial} to {topic} {qos:?} id {id:?} retain {retain} {expiry_s:?}",
+            "client {} publishes {serial} to {topic} {qos:?} id {id:?} retain {retain} \
+             {expiry_s:?}",
             self.index
         ));
         let out = PublishOut {

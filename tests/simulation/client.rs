@@ -1,12 +1,12 @@
 //! A model client: what it knows of its session, and what it makes of each packet it reads.
 //! Whatever the protocol forbids a server is an error here.
 
-use crate::ledger::{Ledger, Publication, Serial, WillFate, serial_of};
+use crate::ledger::{Ledger, Serial, WillFate};
 use crate::network::{Pipe, PipeId};
 use crate::plan::{FILTERS, GROUPS, Plan};
 use crate::trace;
 use corelane::base::{PacketId, Prng, Time};
-use corelane::codec::{self, Ack, Connack, Packet, PacketType, Publish, QoS, ReasonCode, Version};
+use corelane::codec::{self, Ack, Connack, Packet, PacketType, QoS, ReasonCode, Version};
 use corelane::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -79,7 +79,8 @@ pub struct Session {
     pub seen: BTreeMap<Serial, Seen>,
     /// First live arrivals in order.
     pub arrivals: Vec<(&'static str, QoS, Serial)>,
-    last: BTreeMap<(&'static str, usize, u8, bool), Serial>,
+    /// The last of each publisher by topic, QoS and way.
+    pub last: BTreeMap<(&'static str, usize, u8, bool), Serial>,
 }
 
 /// An acknowledgement that the client has not sent yet.
@@ -120,6 +121,40 @@ pub struct Link {
     /// The last packet was DISCONNECT with this reason.
     pub farewell: Option<ReasonCode>,
     pub lazy_until: Time,
+}
+
+impl Link {
+    /// A connection whose CONNECT is on its way; `most`: receive maximum and largest packet,
+    /// `will`: its serial and delay.
+    pub fn new(
+        pipe: PipeId,
+        clean: bool,
+        most: (usize, Option<u32>),
+        will: Option<(Serial, u32)>,
+    ) -> Link {
+        Link {
+            pipe,
+            input: Vec::new(),
+            open: false,
+            clean,
+            left: None,
+            receive_maximum: most.0,
+            maximum_packet: most.1.map_or(usize::MAX, |most| most as usize),
+            broker_maximum: 1,
+            broker_aliases: 0,
+            aliases: BTreeMap::new(),
+            replies: Vec::new(),
+            owed: VecDeque::new(),
+            completes: VecDeque::new(),
+            asked: BTreeMap::new(),
+            pings: 0,
+            in_flight: BTreeSet::new(),
+            most_once: BTreeSet::new(),
+            will,
+            farewell: None,
+            lazy_until: Time(0),
+        }
+    }
 }
 
 /// A connection that a newer one of the same client replaced.
@@ -340,7 +375,8 @@ impl Client {
         {
             world.ledger.will_due(will)?;
         }
-        if !connack.session_present {
+        // A session that is there at the first answer was made by a CONNECT that got none.
+        if !connack.session_present || self.incarnation == 0 {
             self.session = Session::default();
             self.incarnation += 1;
             return Ok(());
@@ -396,187 +432,6 @@ impl Client {
         self.session.incoming.remove(&id);
         link.in_flight.insert(id);
         link.replies.push(Reply { kind: PacketType::Pubcomp, id });
-        Ok(())
-    }
-
-    fn publish(&mut self, publish: &Publish<'_>, world: &mut Reader<'_>) -> Result<(), String> {
-        ensure!(publish.properties.topic_alias.is_none(), "an alias nobody offered");
-        let empty = publish.payload.is_empty();
-        let serial = serial_of(publish.payload).filter(|_| !empty);
-        ensure!(empty || serial.is_some(), "a payload nobody sent: {publish:?}");
-        let again = self.take_identifier(publish, serial)?;
-        if again {
-            return Ok(());
-        }
-        let Some(serial) = serial else { return Ok(()) };
-        let publication = world.ledger.get(serial).clone();
-        ensure!(publication.topic == publish.topic, "{publish:?} of {publication:?}");
-        ensure!(publish.qos <= publication.qos, "{publish:?} of {publication:?}");
-        if publication.will.is_some() {
-            world.ledger.will_seen(serial)?;
-        }
-        self.check_reason(publish, &publication)?;
-        let replayed = publish.retain && !self.retain_as_published;
-        if replayed {
-            self.replayed(serial, publish.dup, &publication, world)
-        } else {
-            self.arrived(serial, publish, &publication, world)
-        }
-    }
-
-    /// The protocol of packet identifiers; true for a repetition of QoS 2 that is not delivered.
-    fn take_identifier(
-        &mut self,
-        publish: &Publish<'_>,
-        serial: Option<Serial>,
-    ) -> Result<bool, String> {
-        let link = self.link.as_mut().expect("it is being read");
-        let Some(id) = publish.packet_id else { return Ok(false) };
-        let id = id.get();
-        ensure!(link.in_flight.insert(id), "identifier {id} is in use: {publish:?}");
-        ensure!(
-            link.in_flight.len() <= link.receive_maximum,
-            "{} in flight, receive maximum {}",
-            link.in_flight.len(),
-            link.receive_maximum
-        );
-        if publish.qos == QoS::AtLeastOnce {
-            ensure!(!self.session.incoming.contains_key(&id), "QoS 1 under a QoS 2 identifier");
-            link.replies.push(Reply { kind: PacketType::Puback, id });
-            return Ok(false);
-        }
-        link.replies.push(Reply { kind: PacketType::Pubrec, id });
-        if let Some(known) = self.session.incoming.get(&id) {
-            ensure!(publish.dup, "identifier {id} reused before its release");
-            ensure!(*known == serial, "another message under identifier {id}");
-            return Ok(true);
-        }
-        self.session.incoming.insert(id, serial);
-        Ok(false)
-    }
-
-    /// Some subscription must have led to this message.
-    fn check_reason(&self, publish: &Publish<'_>, publication: &Publication) -> Result<(), String> {
-        let matching = |held: &&Held| held.matches(publication.topic);
-        let mut held = self.session.held.iter().filter(matching);
-        let led = held.any(|held| {
-            held.gone.is_none_or(|gone| publication.first_sent < gone || publication.copies > 1)
-                || publish.retain
-        });
-        ensure!(led, "no subscription led to {publish:?} of {publication:?}");
-        for id in publish.properties.subscription_ids.iter() {
-            let mut held = self.session.held.iter().filter(matching);
-            ensure!(held.any(|held| held.identifier == Some(id)), "subscription identifier {id}");
-        }
-        let own = publication.publisher == self.index
-            && publication.incarnation == self.incarnation
-            && publication.will.is_none();
-        let no_local = self.no_local && self.group.is_none();
-        ensure!(!(no_local && own && !publish.retain), "no local, but {publish:?}");
-        Ok(())
-    }
-
-    fn replayed(
-        &mut self,
-        serial: Serial,
-        dup: bool,
-        publication: &Publication,
-        world: &mut Reader<'_>,
-    ) -> Result<(), String> {
-        let seen = self.session.seen.entry(serial).or_default();
-        if dup && seen.replayed > 0 {
-            return Ok(());
-        }
-        seen.replayed += 1;
-        let seen = *seen;
-        let asked = self.session.held.iter().filter(|h| h.matches(publication.topic)).count();
-        ensure!(seen.replayed as usize <= asked, "{seen:?} of {publication:?}, asked {asked}");
-        self.check_copies(serial, publication, world)
-    }
-
-    /// A message that came live is not replayed to the only subscription that could have led to
-    /// it.
-    fn check_copies(
-        &self,
-        serial: Serial,
-        publication: &Publication,
-        world: &Reader<'_>,
-    ) -> Result<(), String> {
-        let seen = self.session.seen.get(&serial).copied().unwrap_or_default();
-        let asked = self.session.held.iter().filter(|h| h.matches(publication.topic)).count();
-        let placement = &world.plan.settings.placement;
-        let ordered =
-            placement.route(publication.topic) == corelane::shard::placement::Route::Owner;
-        ensure!(
-            !(ordered && asked == 1 && publication.copies == 1)
-                || seen.replayed == 0
-                || seen.first == 0,
-            "{seen:?} of {publication:?}: live and replayed"
-        );
-        Ok(())
-    }
-
-    fn arrived(
-        &mut self,
-        serial: Serial,
-        publish: &Publish<'_>,
-        publication: &Publication,
-        world: &mut Reader<'_>,
-    ) -> Result<(), String> {
-        let link = self.link.as_mut().expect("it is being read");
-        if publish.qos == QoS::AtMostOnce && publication.qos == QoS::AtMostOnce {
-            let fresh = link.most_once.insert(serial) || publish.retain;
-            ensure!(fresh, "QoS 0 twice: {publication:?}");
-        }
-        let seen = self.session.seen.entry(serial).or_default();
-        let new = seen.live == 0;
-        seen.live += 1;
-        seen.first += u32::from(!publish.dup);
-        let seen = *seen;
-        let replays = if publish.retain { self.session.held.len() as u32 } else { 0 };
-        let most = if publication.qos == QoS::AtLeastOnce { publication.copies } else { 1 };
-        ensure!(seen.first <= most + replays, "{seen:?} of {publication:?}");
-        if publish.qos == QoS::ExactlyOnce {
-            ensure!(seen.live <= 1 + replays, "QoS 2 twice: {seen:?} of {publication:?}");
-        }
-        if let Some(group) = self.group
-            && (new || !publish.dup)
-        {
-            let count = world.ledger.group_arrivals.entry((group, serial)).or_default();
-            *count += 1;
-            ensure!(*count <= most, "{count} members of group {group} got {publication:?}");
-        }
-        if !publish.retain {
-            self.check_copies(serial, publication, world)?;
-        }
-        if new && self.group.is_none() && publication.will.is_none() && !publish.retain {
-            self.check_order(serial, publish.qos, publication, world)?;
-        }
-        Ok(())
-    }
-
-    fn check_order(
-        &mut self,
-        serial: Serial,
-        qos: QoS,
-        publication: &Publication,
-        world: &Reader<'_>,
-    ) -> Result<(), String> {
-        let placement = &world.plan.settings.placement;
-        let direct =
-            placement.route(publication.topic) == corelane::shard::placement::Route::Publisher;
-        self.session.arrivals.push((publication.topic, qos, serial));
-        if publication.qos == QoS::AtLeastOnce && publication.copies > 1 {
-            return Ok(());
-        }
-        // With routing by the publisher retained messages take another way than the others.
-        let class = direct && publication.retain;
-        let key = (publication.topic, publication.publisher, qos as u8, class);
-        let last = self.session.last.insert(key, serial);
-        ensure!(
-            last.is_none_or(|last| last < serial),
-            "message {serial} after {last:?}: {publication:?}"
-        );
         Ok(())
     }
 

@@ -16,6 +16,7 @@
 
 mod actor;
 mod client;
+mod delivery;
 mod directed;
 mod ledger;
 mod network;
@@ -28,7 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many seeds run when nothing else is asked for.
-const SEEDS: Range<u64> = 0..1200;
+const SEEDS: Range<u64> = 0..5000;
 
 static TRACE: AtomicBool = AtomicBool::new(false);
 
