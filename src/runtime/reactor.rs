@@ -54,12 +54,48 @@ pub struct Reactor {
     /// Connections that close when their output is sent, with their deadline.
     closing: HashMap<u64, Time>,
     drain_until: Option<Time>,
-    /// The last turn was busy with many connections: the next one may gather.
-    crowded: bool,
+    inflow: Inflow,
+    /// The last turn left enough for the next one.
+    laden: bool,
 }
 
-/// Events in one turn that make it worth while to let input gather before the next one.
-const CROWD: usize = 4;
+/// How input comes in: as a stream of crumbs, which are worth gathering, or not.
+///
+/// Judged over windows of a millisecond. A crumb costs a receive and often a send, so many of them
+/// are better gathered; full buffers have gathered already; and a few clients that take turns with
+/// the broker want their answers now.
+#[derive(Default)]
+struct Inflow {
+    since: Time,
+    pieces: u64,
+    bytes: u64,
+    crumbs: bool,
+}
+
+/// Crumbs per millisecond that begin the gathering, and that keep it up.
+const CRUMBS_BEGIN: u64 = 40;
+const CRUMBS_KEEP: u64 = 8;
+const CRUMB_BYTES: u64 = 1024;
+
+impl Inflow {
+    fn add(&mut self, bytes: usize) {
+        self.pieces += 1;
+        self.bytes += bytes as u64;
+    }
+
+    /// Whether input comes in crumbs at `now`.
+    fn is_crumbs(&mut self, now: Time) -> bool {
+        let window_us = now.0 - self.since.0;
+        if window_us >= 1000 {
+            let least = if self.crumbs { CRUMBS_KEEP } else { CRUMBS_BEGIN };
+            let many = self.pieces * 1000 >= least * window_us;
+            let small = self.bytes < self.pieces * CRUMB_BYTES;
+            *self = Inflow { since: now, crumbs: many && small, ..Inflow::default() };
+        }
+        self.crumbs
+    }
+}
+
 /// Completions that end the gathering.
 const GATHERED: u32 = 64;
 
@@ -89,7 +125,8 @@ impl Reactor {
             pending: Vec::new(),
             closing: HashMap::new(),
             drain_until: None,
-            crowded: false,
+            inflow: Inflow::default(),
+            laden: false,
         }
     }
 
@@ -124,7 +161,7 @@ impl Reactor {
         self.heart.beat(now, Stage::Reap);
         self.shard.begin(now);
         self.driver.expire(now);
-        if std::mem::take(&mut self.crowded) && !self.settings.gather.is_zero() {
+        if self.inflow.is_crumbs(now) && !self.laden && !self.settings.gather.is_zero() {
             self.driver.gather(GATHERED, self.settings.gather)?;
             self.shard.begin(self.clock.now());
         } else {
@@ -137,18 +174,22 @@ impl Reactor {
         self.heart.beat(now, Stage::Flush);
         let commanded = self.carry_out(now);
         let sent = self.flush(now);
-        self.crowded = reaped >= CROWD && !more && !self.driver.is_ready(GATHERED);
+        self.laden = more || self.driver.is_ready(GATHERED);
         Ok(Turn { busy: more || commanded || sent || reaped > 0 })
     }
 
     fn reap(&mut self) -> usize {
-        let Reactor { shard, driver, accepted, ended, released, pending, closing, .. } = self;
+        let Reactor { shard, driver, accepted, ended, released, pending, closing, inflow, .. } =
+            self;
         driver.reap(self.settings.completions, |event| match event {
             Event::Accepted { listener, fd } => accepted.push((listener, fd)),
             Event::AcceptFailed { listener, error } => {
                 tracing::warn!(listener, %error, "accepting rests; raise the open-files limit");
             }
-            Event::Received { key, bytes } => shard.receive(key.to_key(), bytes),
+            Event::Received { key, bytes } => {
+                inflow.add(bytes.len());
+                shard.receive(key.to_key(), bytes);
+            }
             Event::EndOfInput { key, .. } => ended.push(key.to_key()),
             Event::Sent { key, buffer } => {
                 let more = shard.sent(key.to_key(), buffer);
