@@ -67,8 +67,6 @@ choice! {
         "drop_newest" => DropNewest,
         /// The subscriber is disconnected.
         "disconnect" => Disconnect,
-        /// The publisher is refused before anybody gets the message.
-        "refuse" => Refuse,
     }
 }
 

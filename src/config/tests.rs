@@ -38,7 +38,7 @@ fn values_arrive_in_their_fields() {
         mode = "publisher"
         [session]
         max_inflight = 20
-        overflow = "refuse"
+        overflow = "disconnect"
     "#;
     let config = parse(text).expect("the text is valid");
     assert_eq!(config.runtime.cpus, Cpus::List(vec![0, 2, 3, 4]));
@@ -52,7 +52,7 @@ fn values_arrive_in_their_fields() {
     assert_eq!(config.topics.pin[0].shard, 2);
     assert_eq!(config.topics.route[0].mode, Route::Publisher);
     assert_eq!(config.session.max_inflight, 20);
-    assert_eq!(config.session.overflow, Overflow::Refuse);
+    assert_eq!(config.session.overflow, Overflow::Disconnect);
     assert_eq!(config.limits, LimitsConfig::default());
 }
 
@@ -78,7 +78,7 @@ recv_buffer_bytes = \"4k\"
             "line 5: session.receive_maximum: 65536 is above the largest allowed value 65535; \
              use 1..=65535",
             "line 6: session.overflow: \"drop\" is not one of the words known here; write \
-             \"drop_oldest\", \"drop_newest\", \"disconnect\" or \"refuse\"",
+             \"drop_oldest\", \"drop_newest\" or \"disconnect\"",
             "line 8: runtime.pin: an integer where a boolean belongs; write true or false, without \
              quotes",
             "line 9: runtime.recv_buffers: 1000 is not a power of two; use a power of two in \

@@ -12,8 +12,6 @@ pub enum Overflow {
     DropNewest,
     /// The session's connection is closed; without one the message is dropped.
     Disconnect,
-    /// The publisher is refused while the outbox is full; what is under way is dropped.
-    Refuse,
 }
 
 /// Bounds of an outbox.
@@ -64,7 +62,7 @@ impl<M> Outbox<M> {
         while self.is_full(bytes, limits) {
             match policy {
                 Overflow::DropOldest if self.pop().is_some() => displaced += 1,
-                Overflow::DropOldest | Overflow::DropNewest | Overflow::Refuse => {
+                Overflow::DropOldest | Overflow::DropNewest => {
                     return Pushed::Dropped;
                 }
                 Overflow::Disconnect => return Pushed::Disconnect,
