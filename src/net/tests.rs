@@ -229,13 +229,13 @@ fn everybody_is_heard(settings: &DriverSettings, seed: u64) -> Counters {
             }
         }
     }
-    for (_, sent, got) in &clients {
+    for (index, (_, sent, got)) in clients.iter().enumerate() {
         let first = sent.iter().zip(got).position(|(a, b)| a != b);
         let (whole, heard) = (sent.len(), got.len());
         let counted = driver.counters();
         assert!(
             sent == got,
-            "sent {whole} bytes, heard {heard}, the first other at {first:?}, {counted:?}"
+            "client {index}: sent {whole} bytes, heard {heard}, other from {first:?}, {counted:?}"
         );
     }
     driver.counters()
