@@ -55,7 +55,7 @@ impl Shard {
         }
         let local = plain.contains(self.me);
         if local && !self.fanouts.is_empty() && FanOut::conflicts(&self.fanouts, view) {
-            self.wait_for(Cause::FanOut)?;
+            return Err(Cause::FanOut);
         }
         self.sequence += 1;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
@@ -84,11 +84,6 @@ impl Shard {
             return Err(Cause::Budget);
         }
         Ok(())
-    }
-
-    /// Waiting for `cause` is refused by saying so.
-    fn wait_for(&mut self, cause: Cause) -> Result<(), Cause> {
-        Err(cause)
     }
 
     fn check_room(&mut self, view: &MessageView<'_>, remote: CoreSet) -> Result<(), Cause> {

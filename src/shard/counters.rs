@@ -113,8 +113,6 @@ counters! {
     messages_accepted,
     /// PUBLISH packets sent, retransmissions included.
     publishes_sent,
-    /// Messages refused with a reason code.
-    publishes_refused,
     /// Entries forwarded to an owner.
     forwarded,
     /// Entries delivered to another core.

@@ -287,7 +287,7 @@ impl Shard {
         true
     }
 
-    /// Whether a client of `version` gets reason codes in acknowledgements.
+    /// The protocol version that a connection speaks.
     pub(super) fn version_of(&self, key: ConnectionKey) -> Version {
         self.clients.connections.get(key).map_or(Version::V311, |connection| connection.version)
     }
