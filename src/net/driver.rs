@@ -220,10 +220,13 @@ impl Driver {
     /// # Panics
     /// When the key is stale, the socket closing, or an operation in flight.
     pub fn detach(&mut self, key: SocketKey) -> OwnedFd {
-        let socket = self.sockets.remove(key).expect("the caller holds a live key");
+        const LIVE: &str = "the caller holds a live key";
+        // Judged while the table owns the fd: were it closed by the panic, operations that wait
+        // in the ring would reach whoever gets its number next.
+        let socket = self.sockets.get(key).expect(LIVE);
         assert!(socket.phase == Phase::Open, "a closing socket is not handed over");
         assert!(socket.is_idle(), "a socket is handed over with no operation in flight");
-        socket.fd
+        self.sockets.remove(key).expect(LIVE).fd
     }
 
     /// The fd of a socket, to ask for its addresses and options.
