@@ -4,6 +4,7 @@ use crate::base::ShardId;
 use crate::config::{
     Config, LimitsConfig, ListenerConfig, Route as ConfiguredRoute, Sleep as ConfiguredSleep,
 };
+use crate::index::Strategies;
 use crate::mesh::{self, MeshEnd, MeshSettings};
 use crate::net::{self, Driver, DriverSettings, ListenerSettings};
 use crate::runtime::{
@@ -249,6 +250,14 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         limits: LimitsConfig {
             memory_bytes: memory_bytes(config, shards),
             ..config.limits.clone()
+        },
+        share: Strategies {
+            default: topics.share_strategy,
+            named: topics
+                .share
+                .iter()
+                .map(|rule| (rule.group.as_str().into(), rule.strategy))
+                .collect(),
         },
         tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
         connect_deadlines_us: deadlines.collect(),

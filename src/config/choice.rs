@@ -1,5 +1,7 @@
 //! Settings that are one word out of a closed set.
 
+use crate::index::ShareStrategy;
+
 /// A setting written as one of a few words.
 pub trait Choice: Copy + PartialEq + 'static {
     /// Every word with its value, in the order the reference page lists them.
@@ -96,4 +98,16 @@ choice! {
         /// The publisher's core: one hop less, order kept per publisher only.
         "publisher" => Publisher,
     }
+}
+
+impl Choice for ShareStrategy {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("round_robin", ShareStrategy::RoundRobin),
+        ("random", ShareStrategy::Random),
+        ("sticky", ShareStrategy::Sticky),
+        ("hash_client", ShareStrategy::HashClient),
+        ("hash_topic", ShareStrategy::HashTopic),
+        ("local_core", ShareStrategy::LocalCore),
+        ("least_inflight", ShareStrategy::LeastInflight),
+    ];
 }

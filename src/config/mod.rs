@@ -31,7 +31,7 @@ pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
     DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
-    TopicsConfig,
+    ShareRule, TopicsConfig,
 };
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs

@@ -1,4 +1,4 @@
-//! Names in checked form: of listeners, and of whole topic levels.
+//! Names in checked form: of listeners, of share groups, and of whole topic levels.
 
 use super::key::Key;
 use super::read::{Given, Scan};
@@ -93,6 +93,40 @@ impl Setting for TopicPrefix {
 
     fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
         filed(text(given.value, "a prefix such as \"a/b\"", TopicPrefix::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// Name of a share group: one topic level without wildcards [MQTT-4.8.2-2].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupLabel(String);
+
+impl GroupLabel {
+    /// Checks `text`. Errors say what is wrong and what to write.
+    pub fn new(text: &str) -> Result<GroupLabel, Wrong> {
+        if text.is_empty() || text.contains(['/', '+', '#', '\0']) {
+            let reason = format!("{text:?} is not the name of a share group");
+            return Err((reason, "write what stands between $share/ and the filter".into()));
+        }
+        Ok(GroupLabel(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for GroupLabel {
+    fn kind() -> String {
+        "share group".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "a name such as \"workers\"", GroupLabel::new), given, scan)
     }
 
     fn show(&self) -> String {

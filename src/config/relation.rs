@@ -103,6 +103,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
     unique(prefixes, "topics.override", "prefix", scan);
     unique(topics.pin.iter().map(|rule| rule.prefix.as_str()), "topics.pin", "prefix", scan);
     unique(topics.route.iter().map(|rule| rule.prefix.as_str()), "topics.route", "prefix", scan);
+    unique(topics.share.iter().map(|rule| rule.group.as_str()), "topics.share", "group", scan);
     let listeners = &config.listeners;
     unique(listeners.iter().map(|listener| listener.name.as_str()), "listener", "name", scan);
     // Port 0 asks the kernel for a free port each time.

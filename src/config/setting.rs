@@ -3,6 +3,7 @@
 use super::choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
 use super::key::{Bounds, Key, Section};
 use super::read::{Given, Scan};
+use crate::index::ShareStrategy;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use toml::de::DeValue;
@@ -132,7 +133,7 @@ macro_rules! words {
         }
     )+ };
 }
-words!(Sleep, LogLevel, Overflow, LateOverflow, Route);
+words!(Sleep, LogLevel, Overflow, LateOverflow, Route, ShareStrategy);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(

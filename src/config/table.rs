@@ -7,9 +7,10 @@
 use super::choice::{LateOverflow, LogLevel, Overflow, Route, Sleep};
 use super::cpus::Cpus;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
-use super::name::{ListenerName, TopicPrefix};
+use super::name::{GroupLabel, ListenerName, TopicPrefix};
 use super::read::Scan;
 use super::setting::Setting;
+use crate::index::ShareStrategy;
 use std::net::{Ipv4Addr, SocketAddr};
 use toml::de::DeTable;
 
@@ -108,6 +109,11 @@ section! {
         pin: Vec<PinRule> = Vec::new(), FREE, "", Restart;
         /// Other ways of routing for single prefixes.
         route: Vec<RouteRule> = Vec::new(), FREE, "", Restart;
+        /// How a share group chooses who gets a message: in turn, at random, all to one member, by
+        /// the publishing session, by the topic, near the publisher, or the least busy one.
+        share_strategy: ShareStrategy = ShareStrategy::RoundRobin, FREE, "", Restart;
+        /// Other strategies for single share groups.
+        share: Vec<ShareRule> = Vec::new(), FREE, "", Restart;
     }
 }
 
@@ -140,6 +146,16 @@ section! {
         /// `"owner"` routes over the owning core and gives all subscribers one order;
         /// `"publisher"` routes from the publisher's core and keeps only each publisher's order.
         mode: Route = Route::Owner, FREE, "", Restart;
+    }
+}
+
+section! {
+    /// A strategy for one share group, such as `{ group = "workers", strategy = "sticky" }`.
+    "topics.share", Rule => pub struct ShareRule {
+        /// The name of the group, as in `$share/name/filter`.
+        group: GroupLabel = GroupLabel::default(), FREE, "", Restart;
+        /// How the group chooses.
+        strategy: ShareStrategy = ShareStrategy::RoundRobin, FREE, "", Restart;
     }
 }
 
@@ -204,6 +220,8 @@ section! {
         retained_messages: usize = 1_000_000, within(0, 4 * GIB), "messages", Live;
         /// Bytes of retained messages on one core.
         retained_bytes: usize = 1_073_741_824, within(0, 1024 * GIB), "bytes", Live;
+        /// Messages of share groups on one core that wait for another member to be chosen.
+        redispatch_messages: usize = 10_000, within(0, 16_777_216), "messages", Live;
         /// Topic aliases that a client may set; 0 offers none.
         topic_alias_maximum: u16 = 32, within(0, 65_535), "aliases", Live;
         /// Memory of one core's match cache; 0 switches it off.
@@ -253,6 +271,7 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<DepthRule>(),
         rows::<PinRule>(),
         rows::<RouteRule>(),
+        rows::<ShareRule>(),
         rows::<SessionConfig>(),
         rows::<LimitsConfig>(),
     ]

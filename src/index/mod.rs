@@ -13,14 +13,17 @@ mod cache;
 mod generation;
 mod node;
 mod shared;
+mod strategy;
 #[cfg(test)]
 mod tests;
 mod trie;
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 pub use node::{Node, Slot, Subscriber};
-pub use shared::{GroupPick, LocalGroup};
+pub use shared::{GroupName, GroupPick, LocalGroup};
+pub use strategy::{Hint, ShareStrategy, Strategies};
 
 use crate::base::{CoreSet, Key, ShardId, Slots};
 use crate::topic::{TopicFilter, TopicName};
@@ -105,10 +108,16 @@ pub struct Matched {
     stamp: Stamp,
 }
 
+/// How many groups without members are remembered by name.
+const GONE_GROUPS: usize = 1024;
+
 /// The subscription index. Lives on one core.
 pub struct Index {
     trie: Trie,
     groups: Slots<LocalGroup>,
+    strategies: Strategies,
+    /// The latest groups that lost their last member here: messages may still be under way.
+    gone: VecDeque<(GroupKey, Rc<GroupName>)>,
     generations: Generations,
     cache: MatchCache,
     /// Scratch of [`Index::matches`], kept so that a match allocates only its result.
@@ -123,6 +132,8 @@ impl Index {
         Index {
             trie: Trie::new(seed),
             groups: Slots::default(),
+            strategies: Strategies::default(),
+            gone: VecDeque::new(),
             generations: Generations::new(seed),
             cache: MatchCache::new(seed, cache_bytes),
             branches: Vec::new(),
@@ -284,7 +295,9 @@ impl Index {
     pub fn join_group(&mut self, filter: &TopicFilter, group: &str, member: Subscriber) -> Joined {
         let node = self.enter(filter);
         let key = self.local_group(node, group).unwrap_or_else(|| {
-            let key = self.groups.insert(LocalGroup::new(node, group));
+            let strategy = self.strategies.of(group);
+            let name = GroupName { group: group.into(), filter: filter.as_str().into() };
+            let key = self.groups.insert(LocalGroup::new(node, name, strategy));
             self.change(node, |node| node.groups.get_or_insert_default().local.push(key));
             key
         });
@@ -304,6 +317,10 @@ impl Index {
         let last = group.members.alive() == 0;
         if last {
             let node = group.node;
+            if self.gone.len() == GONE_GROUPS {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((key, Rc::clone(&group.name)));
             self.groups.remove(key);
             self.change(node, |node| {
                 node.change_groups(|groups| groups.local.retain(|other| *other != key));
@@ -312,13 +329,29 @@ impl Index {
         Left::Removed { last }
     }
 
-    /// The next member in turn that is `usable`; none when nobody is or the group is gone.
+    /// The member that gets a message, by the group's strategy; none when nobody is usable or the
+    /// group is gone. `load` tells how much a member has to do, or that it is not usable.
     pub fn pick(
         &mut self,
         key: GroupKey,
-        usable: impl FnMut(&Subscriber) -> bool,
+        hint: &Hint,
+        load: impl FnMut(&Subscriber) -> Option<u32>,
     ) -> Option<Subscriber> {
-        self.groups.get_mut(key)?.pick(usable)
+        self.groups.get_mut(key)?.pick(hint, load)
+    }
+
+    /// What the group is called; also for a while after its last member left.
+    pub fn name_of_group(&self, key: GroupKey) -> Option<Rc<GroupName>> {
+        if let Some(group) = self.groups.get(key) {
+            return Some(Rc::clone(&group.name));
+        }
+        let gone = self.gone.iter().rev().find(|(gone, _)| *gone == key);
+        gone.map(|(_, name)| Rc::clone(name))
+    }
+
+    /// Sets how groups choose, for those that are formed from now on.
+    pub fn set_strategies(&mut self, strategies: Strategies) {
+        self.strategies = strategies;
     }
 
     /// How many members the group has on this shard.
@@ -328,7 +361,7 @@ impl Index {
 
     /// The group's name.
     pub fn group_name(&self, key: GroupKey) -> Option<&str> {
-        self.groups.get(key).map(|group| &*group.name)
+        self.groups.get(key).map(|group| &*group.name.group)
     }
 
     /// The node of the group's filter.
@@ -374,8 +407,9 @@ impl Index {
         };
         if let Some(node) = node {
             let share = Share::new(core, local, online, total);
+            let strategy = self.strategies.of(group);
             self.change(node, |node| {
-                node.change_groups(|groups| groups.set_share(group, share));
+                node.change_groups(|groups| groups.set_share(group, share, strategy));
             });
         }
     }
@@ -386,24 +420,29 @@ impl Index {
         matched.nodes.iter().filter_map(|key| self.trie.get(*key)).any(Node::owns_groups)
     }
 
-    /// Picks a core for each owned group of the match and appends the picks to `out`. Cores take
-    /// turns by weight: members online, or all members where nobody is online anywhere.
-    pub fn pick_cores(&mut self, matched: &Matched, out: &mut Vec<GroupPick>) {
+    /// Picks a core for each owned group of the match and appends the picks to `out`. Cores count
+    /// by weight: members online, or all members where nobody is online anywhere.
+    pub fn pick_cores(&mut self, matched: &Matched, hint: &Hint, out: &mut Vec<GroupPick>) {
         for key in &matched.nodes {
             let groups = self.trie.get_mut(*key).and_then(|node| node.groups.as_mut());
             if let Some(groups) = groups {
                 let owned = groups.owned.iter_mut().enumerate();
-                out.extend(owned.filter_map(|(at, group)| group.pick(*key, at)));
+                out.extend(owned.filter_map(|(at, group)| group.pick(*key, at, hint)));
             }
         }
     }
 
     /// Picks a core for one group, as for a message whose first pick missed.
-    pub fn pick_core_for(&mut self, filter: &TopicFilter, group: &str) -> Option<GroupPick> {
+    pub fn pick_core_for(
+        &mut self,
+        filter: &TopicFilter,
+        group: &str,
+        hint: &Hint,
+    ) -> Option<GroupPick> {
         let key = self.trie.find(filter)?;
         let owned = &mut self.trie.get_mut(key)?.groups.as_mut()?.owned;
         let at = owned.iter().position(|owned| *owned.name == *group)?;
-        owned[at].pick(key, at)
+        owned[at].pick(key, at, hint)
     }
 
     /// The name of the group that a pick was made for; meaningful until the node's groups change.

@@ -1,44 +1,113 @@
 //! Share groups, in both roles a shard can have. At a member's home a group is a list of local
-//! members and picks one of them in turn. At the topic's owner a group is a list of cores with
-//! weights and picks one of those; the picked core then picks its member.
+//! members and picks one of them. At the topic's owner a group is a list of cores with weights and
+//! picks one of those; the picked core then picks its member. Both follow the group's strategy.
 //!
 //! Invariants worth naming:
 //! * a round visits each usable member once, whoever leaves meanwhile;
 //! * no group is empty: the last to leave removes it.
 
 use super::node::{Subscriber, Subscribers};
+use super::strategy::{Chance, Hint, ShareStrategy, best};
 use super::{GroupKey, NodeKey, SessionKey};
 use crate::base::ShardId;
+use std::rc::Rc;
 
 /// The members of one share group that are homed on this shard. Lives on one core.
 pub struct LocalGroup {
     pub(super) node: NodeKey,
-    pub(super) name: Box<str>,
+    pub(super) name: Rc<GroupName>,
     pub(super) members: Subscribers,
+    strategy: ShareStrategy,
     /// Members before this position had their turn in this round.
     next: usize,
+    /// Who has all messages of a sticky group.
+    chosen: Option<SessionKey>,
+}
+
+/// What a share group is called, on every core. Pure value.
+#[derive(PartialEq, Eq, Debug)]
+pub struct GroupName {
+    /// The name between `$share/` and the filter.
+    pub group: Box<str>,
+    /// The filter that its members share.
+    pub filter: Box<str>,
 }
 
 impl LocalGroup {
-    pub(super) fn new(node: NodeKey, name: &str) -> LocalGroup {
-        LocalGroup { node, name: name.into(), members: Subscribers::default(), next: 0 }
+    pub(super) fn new(node: NodeKey, name: GroupName, strategy: ShareStrategy) -> LocalGroup {
+        let members = Subscribers::default();
+        LocalGroup { node, name: Rc::new(name), members, strategy, next: 0, chosen: None }
     }
 
-    /// The next usable member in turn.
+    /// The member that gets a message. `load` tells how much a member has to do, or that it is
+    /// not usable. Constant time in rotation where all are usable, else linear in the members.
     pub(super) fn pick(
         &mut self,
-        mut usable: impl FnMut(&Subscriber) -> bool,
+        hint: &Hint,
+        mut load: impl FnMut(&Subscriber) -> Option<u32>,
+    ) -> Option<Subscriber> {
+        match self.strategy {
+            ShareStrategy::RoundRobin | ShareStrategy::LocalCore => self.in_turn(self.next, load),
+            ShareStrategy::Random => {
+                let start = hint.random as usize % self.members.alive().max(1);
+                self.in_turn(start, load)
+            }
+            ShareStrategy::Sticky => {
+                let chosen = self.chosen.and_then(|session| self.members.position(session));
+                let chosen = chosen.and_then(|at| self.members.get(at)).copied();
+                let chosen = chosen.filter(|member| load(member).is_some());
+                let member = chosen.or_else(|| self.in_turn(self.next, load));
+                self.chosen = member.map(|member| member.session).or(self.chosen);
+                member
+            }
+            ShareStrategy::HashClient => self.by_hash(hint.publisher, load),
+            ShareStrategy::HashTopic => self.by_hash(hint.topic, load),
+            ShareStrategy::LeastInflight => self.idlest(load),
+        }
+    }
+
+    fn in_turn(
+        &mut self,
+        start: usize,
+        mut load: impl FnMut(&Subscriber) -> Option<u32>,
     ) -> Option<Subscriber> {
         let count = self.members.alive();
         for step in 0..count {
-            let at = (self.next + step) % count;
+            let at = (start + step) % count;
             let member = *self.members.get(at)?;
-            if usable(&member) {
+            if load(&member).is_some() {
                 self.next = at + 1;
                 return Some(member);
             }
         }
         None
+    }
+
+    fn by_hash(
+        &self,
+        key: u64,
+        mut load: impl FnMut(&Subscriber) -> Option<u32>,
+    ) -> Option<Subscriber> {
+        let members = (0..self.members.alive()).filter_map(|at| self.members.get(at));
+        let usable = members.filter(|member| load(member).is_some());
+        best(usable.map(|m| (*m, Chance { key, of: m.session.to_bits(), weight: 1 })))
+    }
+
+    /// The one with the least to do; among equals the next in turn.
+    fn idlest(&mut self, mut load: impl FnMut(&Subscriber) -> Option<u32>) -> Option<Subscriber> {
+        let count = self.members.alive();
+        let mut found: Option<(u32, usize)> = None;
+        for step in 0..count {
+            let at = (self.next + step) % count;
+            if let Some(load) = self.members.get(at).and_then(&mut load)
+                && found.is_none_or(|(least, _)| load < least)
+            {
+                found = Some((load, at));
+            }
+        }
+        let (_, at) = found?;
+        self.next = at + 1;
+        self.members.get(at).copied()
     }
 
     /// Removes a member; false when there is no such member.
@@ -69,13 +138,14 @@ impl NodeGroups {
     }
 
     /// Updates one core's part of an owned group; a `total` of zero removes it.
-    pub(super) fn set_share(&mut self, group: &str, share: Share) {
+    pub(super) fn set_share(&mut self, group: &str, share: Share, strategy: ShareStrategy) {
         let at = self.owned.iter().position(|owned| *owned.name == *group);
         match at {
             None if share.total == 0 => {}
             None => {
                 let name = group.into();
-                self.owned.push(OwnedGroup { name, shares: vec![share] });
+                let shares = vec![share];
+                self.owned.push(OwnedGroup { name, shares, strategy, chosen: None });
             }
             Some(at) => {
                 self.owned[at].set(share);
@@ -98,6 +168,8 @@ pub struct GroupPick {
     pub node: NodeKey,
     /// Position of the group at the node, until groups there change.
     pub position: u32,
+    /// The owner believes that a member is online there.
+    pub online: bool,
 }
 
 /// One core's part of a group.
@@ -126,6 +198,9 @@ impl Share {
 pub(super) struct OwnedGroup {
     pub(super) name: Box<str>,
     shares: Vec<Share>,
+    strategy: ShareStrategy,
+    /// Which core has all messages of a sticky group.
+    chosen: Option<ShardId>,
 }
 
 impl OwnedGroup {
@@ -163,26 +238,66 @@ impl OwnedGroup {
         self.shares.iter().any(|share| share.online > 0)
     }
 
+    /// The core that gets a message.
+    pub(super) fn pick(
+        &mut self,
+        node: NodeKey,
+        position: usize,
+        hint: &Hint,
+    ) -> Option<GroupPick> {
+        let online = self.anybody_online();
+        let at = match self.strategy {
+            ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => self.in_turn(online),
+            ShareStrategy::Random => self.by_hash(hint.random, online),
+            ShareStrategy::HashClient => self.by_hash(hint.publisher, online),
+            ShareStrategy::HashTopic => self.by_hash(hint.topic, online),
+            ShareStrategy::Sticky => self.at_chosen(online),
+            ShareStrategy::LocalCore => self
+                .usable_at(hint.near, online)
+                .or_else(|| self.usable_at(hint.owner, online))
+                .or_else(|| self.in_turn(online)),
+        }?;
+        let share = &self.shares[at];
+        let position = position as u32;
+        Some(GroupPick { core: share.core, local: share.local, node, position, online })
+    }
+
+    fn usable_at(&self, core: ShardId, online: bool) -> Option<usize> {
+        let at = self.shares.binary_search_by_key(&core, |share| share.core).ok()?;
+        (self.shares[at].weight(online) > 0).then_some(at)
+    }
+
+    fn by_hash(&self, key: u64, online: bool) -> Option<usize> {
+        best(self.shares.iter().enumerate().map(|(at, share)| {
+            let of = u64::from(share.core.0);
+            (at, Chance { key, of, weight: share.weight(online) as u32 })
+        }))
+    }
+
+    /// The core that was chosen, as long as it is of use. All owners choose alike.
+    fn at_chosen(&mut self, online: bool) -> Option<usize> {
+        let kept = self.chosen.and_then(|core| self.usable_at(core, online));
+        let at = kept.or_else(|| self.by_hash(0, online))?;
+        self.chosen = Some(self.shares[at].core);
+        Some(at)
+    }
+
     /// The core whose turn it is, by smooth weighted round robin: each core gains its weight, the
     /// richest is picked and pays the sum. Equal credits go to the lowest core.
-    pub(super) fn pick(&mut self, node: NodeKey, position: usize) -> Option<GroupPick> {
-        let online = self.anybody_online();
-        let mut round = 0;
-        let mut best: Option<&mut Share> = None;
-        for share in &mut self.shares {
-            let weight = share.weight(online);
+    fn in_turn(&mut self, online: bool) -> Option<usize> {
+        let (mut round, mut richest) = (0, None);
+        for at in 0..self.shares.len() {
+            let weight = self.shares[at].weight(online);
             if weight == 0 {
                 continue;
             }
-            share.credit += weight;
+            self.shares[at].credit += weight;
             round += weight;
-            if best.as_ref().is_none_or(|best| share.credit > best.credit) {
-                best = Some(share);
+            if richest.is_none_or(|best: usize| self.shares[at].credit > self.shares[best].credit) {
+                richest = Some(at);
             }
         }
-        let share = best?;
-        share.credit -= round;
-        let position = position as u32;
-        Some(GroupPick { core: share.core, local: share.local, node, position })
+        self.shares[richest?].credit -= round;
+        richest
     }
 }

@@ -222,7 +222,7 @@ impl Model {
             .collect();
         assert_eq!(index.has_groups(&matched), !groups.is_empty());
         let mut picks = Vec::new();
-        index.pick_cores(&matched, &mut picks);
+        index.pick_cores(&matched, &Hint::default(), &mut picks);
         assert_eq!(picks.len(), groups.len());
         for pick in picks {
             index.filter_of(pick.node, &mut text);
@@ -361,7 +361,7 @@ proptest! {
                     if waiting.is_empty() {
                         std::mem::swap(&mut waiting, &mut served);
                     }
-                    let picked = index.pick(group, |_| true).expect("it is there").session.index();
+                    let picked = index.pick(group, &Hint::default(), |_| Some(0)).expect("it is there").session.index();
                     prop_assert!(waiting.remove(&picked), "{} had its turn", picked);
                     served.insert(picked);
                 }
@@ -375,10 +375,15 @@ fn a_pick_skips_who_is_not_usable() {
     let mut index = index();
     let group = (0..4).map(|n| index.join_group(filter("f"), "g", subscriber(n)).group).last();
     let group = group.expect("it is there");
-    let mut odd =
-        || index.pick(group, |s| s.session.index() % 2 == 1).expect("it is there").session.index();
+    let mut odd = || {
+        index
+            .pick(group, &Hint::default(), |s| (s.session.index() % 2 == 1).then_some(0))
+            .expect("it is there")
+            .session
+            .index()
+    };
     assert_eq!([odd(), odd(), odd(), odd()], [1, 3, 1, 3]);
-    assert_eq!(index.pick(group, |_| false), None);
+    assert_eq!(index.pick(group, &Hint::default(), |_| None), None);
     assert_eq!(index.group_member(group, session(2)), Some(&subscriber(2)));
     assert_eq!(index.group_member(group, session(9)), None);
 }
@@ -397,7 +402,7 @@ fn cores_take_turns_by_the_members_they_have_online() {
         );
         let matched = index.matches(topic("f"));
         let mut picks = Vec::new();
-        (0..400).for_each(|_| index.pick_cores(&matched, &mut picks));
+        (0..400).for_each(|_| index.pick_cores(&matched, &Hint::default(), &mut picks));
         assert!(picks.iter().all(|pick| pick.local == 40 + u64::from(pick.core.0)));
         let mut counts = [0; 3];
         picks.iter().for_each(|pick| counts[pick.core.index()] += 1);
@@ -412,9 +417,9 @@ fn cores_take_turns_by_the_members_they_have_online() {
     assert!((198..=202).contains(&first) && (198..=202).contains(&third));
     let [first, second, _] = set(2, 0, 0);
     assert!(first >= 399 && second <= 1, "core 2 is out");
-    let pick = index.pick_core_for(filter("f/#"), "g").expect("it is there");
+    let pick = index.pick_core_for(filter("f/#"), "g", &Hint::default()).expect("it is there");
     assert_eq!(index.picked_group(&pick), Some("g"));
-    assert_eq!(index.pick_core_for(filter("f/#"), "h"), None);
+    assert_eq!(index.pick_core_for(filter("f/#"), "h", &Hint::default()), None);
 }
 
 #[test]
@@ -424,7 +429,9 @@ fn turns_of_cores_are_spread_evenly() {
     index.set_group_members(filter("f"), "g", ShardId(1), 0, 1, 1);
     index.set_group_members(filter("f"), "g", ShardId(2), 0, 1, 1);
     let picks: Vec<u8> = (0..14)
-        .map(|_| index.pick_core_for(filter("f"), "g").expect("it is there").core.0)
+        .map(|_| {
+            index.pick_core_for(filter("f"), "g", &Hint::default()).expect("it is there").core.0
+        })
         .collect();
     assert_eq!(&picks[..7], &picks[7..], "a round repeats");
     assert!(!picks.windows(5).any(|five| five == [0; 5]), "{picks:?}");

@@ -98,6 +98,21 @@ impl<M> Outbox<M> {
         Some(message)
     }
 
+    /// Takes all messages that `wanted` names, oldest first.
+    pub fn take_if(&mut self, mut wanted: impl FnMut(&M) -> bool) -> Vec<M> {
+        let (mut taken, mut kept) = (Vec::new(), VecDeque::new());
+        for (message, bytes) in self.queue.drain(..) {
+            if wanted(&message) {
+                self.bytes -= bytes;
+                taken.push(message);
+            } else {
+                kept.push_back((message, bytes));
+            }
+        }
+        self.queue = kept;
+        taken
+    }
+
     /// The oldest message.
     pub fn front(&self) -> Option<&M> {
         self.queue.front().map(|(message, _)| message)

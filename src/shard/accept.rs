@@ -53,7 +53,8 @@ impl Shard {
             if duty == Duty::Groups { CoreSet::EMPTY } else { self.index.interest(matched) };
         self.picks.clear();
         if duty != Duty::Publisher && self.index.has_groups(matched) {
-            self.index.pick_cores(matched, &mut self.picks);
+            let hint = self.hint(view);
+            self.index.pick_cores(matched, &hint, &mut self.picks);
         }
         let picked: CoreSet = self.picks.iter().map(|pick| pick.core).collect();
         let interested = plain.union(picked);
@@ -83,8 +84,9 @@ impl Shard {
         }
         if picked.contains(self.me) {
             for at in 0..self.picks.len() {
-                if self.picks[at].core == self.me {
-                    self.deliver_to_group(self.picks[at].local, view);
+                let pick = self.picks[at];
+                if pick.core == self.me {
+                    self.deliver_to_group(pick.local, pick.online, view);
                 }
             }
         }
@@ -103,16 +105,20 @@ impl Shard {
         stored || interested.iter().any(|core| full.contains(core))
     }
 
-    fn check_budget(&mut self) -> Result<(), Cause> {
+    pub(super) fn check_budget(&mut self) -> Result<(), Cause> {
         if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
             return Err(Cause::Budget);
         }
         Ok(())
     }
 
-    fn check_room(&mut self, view: &MessageView<'_>, remote: CoreSet) -> Result<(), Cause> {
+    pub(super) fn check_room(
+        &mut self,
+        view: &MessageView<'_>,
+        remote: CoreSet,
+    ) -> Result<(), Cause> {
         for core in remote.iter() {
-            let len = entry::message_entry_len(view, 8 * self.picks.len());
+            let len = entry::message_entry_len(view, entry::PICK_BYTES * self.picks.len());
             let cause = Cause::Deliver(core);
             if self.waiting.must_queue(cause) || !self.mesh.deliver_room(core, len) {
                 return Err(cause);
@@ -121,10 +127,11 @@ impl Shard {
         Ok(())
     }
 
-    fn forward_delivery(&mut self, core: ShardId, view: &MessageView<'_>, plain: bool) {
-        let len = entry::message_entry_len(view, 8 * self.picks.len());
+    pub(super) fn forward_delivery(&mut self, core: ShardId, view: &MessageView<'_>, plain: bool) {
+        let len = entry::message_entry_len(view, entry::PICK_BYTES * self.picks.len());
         let block = self.mesh.deliver(core, len);
-        let picks = self.picks.iter().filter(|pick| pick.core == core).map(|pick| pick.local);
+        let picks = self.picks.iter().filter(|pick| pick.core == core);
+        let picks = picks.map(|pick| (pick.local, pick.online));
         entry::write_deliver(block, view, self.sequence, plain, picks);
         self.clients.counters.delivered_remote += 1;
     }

@@ -17,8 +17,10 @@ pub enum DropCause {
     SessionEnded,
     /// The connection was closed with QoS 0 messages still waiting for it.
     ConnectionClosed,
-    /// The picked share group had nobody left.
+    /// The share group had nobody left.
     GroupGone,
+    /// Too many messages waited for another member of their share group.
+    RedispatchOverflow,
     /// A retained message was over the limit of the store.
     RetainedLimit,
     /// The core was out of memory.
@@ -27,7 +29,7 @@ pub enum DropCause {
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 10] = [
+    pub const ALL: [DropCause; 11] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -36,6 +38,7 @@ impl DropCause {
         DropCause::SessionEnded,
         DropCause::ConnectionClosed,
         DropCause::GroupGone,
+        DropCause::RedispatchOverflow,
         DropCause::RetainedLimit,
         DropCause::Memory,
     ];
@@ -51,6 +54,7 @@ impl DropCause {
             DropCause::SessionEnded => "session_ended",
             DropCause::ConnectionClosed => "connection_closed",
             DropCause::GroupGone => "group_gone",
+            DropCause::RedispatchOverflow => "redispatch_overflow",
             DropCause::RetainedLimit => "retained_limit",
             DropCause::Memory => "memory",
         }
@@ -125,6 +129,8 @@ counters! {
     delivered_remote,
     /// Times a source had to wait for room.
     stalls,
+    /// Messages given back for another member of their share group.
+    redispatched,
     /// Wills published.
     wills,
     /// Sessions created.

@@ -8,7 +8,7 @@ use super::memory::Pressure;
 use super::session::{Identifiers, Outgoing, SessionSlot, slot_of};
 use crate::base::{PublisherId, Time};
 use crate::codec::{PublishOut, QoS, ReasonCode, Version};
-use crate::index::{SessionKey, Subscriber};
+use crate::index::{GroupName, SessionKey, Subscriber};
 use crate::session::{Message, MessageView, Pushed, Resend};
 use std::rc::Rc;
 
@@ -55,6 +55,8 @@ pub(super) struct Claim {
     /// RETAIN flag of the outgoing PUBLISH.
     pub(super) retain: bool,
     pub(super) identifiers: Identifiers,
+    /// The share group that it is for.
+    pub(super) share: Option<Rc<GroupName>>,
 }
 
 impl Claim {
@@ -67,6 +69,7 @@ impl Claim {
             qos: subscriber.qos.min(view.qos),
             retain: view.retain && subscriber.retain_as_published,
             identifiers,
+            share: None,
         }
     }
 
@@ -125,6 +128,7 @@ impl Clients {
                     qos: claim.qos,
                     retain: claim.retain,
                     identifiers: claim.identifiers,
+                    share: claim.share,
                 };
                 self.deliver_acknowledged(slot, outgoing);
             }
@@ -151,6 +155,7 @@ impl Clients {
                 qos: QoS::AtMostOnce,
                 retain: claim.retain,
                 identifiers: claim.identifiers,
+                share: claim.share,
             };
             let key = connection.key;
             return self.deliver_late(key, outgoing);
@@ -329,6 +334,14 @@ impl Clients {
             session.window.acknowledge(*id);
         }
         self.dropped(DropCause::TooLarge, too_large.len());
+    }
+
+    /// How many messages a member of a share group has not finished; none: it is not online.
+    pub(super) fn load(&mut self, member: &Subscriber) -> Option<u32> {
+        let slot = slot_of(member.session);
+        self.open_connection(slot)?;
+        let session = self.sessions.get(slot)?;
+        Some((session.window.len() + session.outbox.len()) as u32)
     }
 
     /// Whether `publisher` is this session, for no-local [MQTT-3.8.3-3].

@@ -124,8 +124,9 @@ impl Shard {
         let Some(session) = self.clients.sessions.remove(slot) else { return };
         self.clients.by_id.remove(&session.client_id);
         self.clients.full_outboxes -= usize::from(session.crowded);
-        let unfinished = session.window.unacknowledged().count() + session.outbox.len();
-        self.clients.dropped(DropCause::SessionEnded, unfinished);
+        let sent = session.window.unacknowledged().map(|outgoing| (outgoing.clone(), true));
+        let unsent = session.outbox.iter().map(|outgoing| (outgoing.clone(), false));
+        self.give_back_all(sent.chain(unsent));
         self.clients.counters.sessions_ended += 1;
     }
 

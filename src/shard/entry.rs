@@ -41,6 +41,8 @@ pub enum Entry<'a> {
     Interest { filter: &'a str, present: bool, token: u64 },
     /// REQUEST: how many members the sender has in a share group, under its own `local` key.
     Group { filter: &'a str, group: &'a str, local: u64, online: u32, total: u32, token: u64 },
+    /// REQUEST: a message of a share group needs another member.
+    Redispatch { message: MessageView<'a>, filter: &'a str, group: &'a str },
     /// REQUEST: the next retained messages of `filter` accepted up to `as_of`.
     Pull { token: u64, filter: &'a str, after: Option<&'a str>, as_of: u64 },
     /// REQUEST: the next attachment is a connection whose CONNECT belongs to the receiver.
@@ -55,14 +57,17 @@ pub enum Entry<'a> {
     RetainedEnd { token: u64, after: Option<&'a str> },
 }
 
-/// Keys of picked share groups, in the receiver's own terms.
+/// Keys of picked share groups, in the receiver's own terms, and whether the owner believes that
+/// a member is online.
 #[derive(Clone, Copy, Debug)]
 pub struct Picks<'a>(&'a [u8]);
 
 impl Picks<'_> {
     /// The keys.
-    pub fn iter(self) -> impl Iterator<Item = u64> {
-        self.0.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")))
+    pub fn iter(self) -> impl Iterator<Item = (u64, bool)> {
+        self.0
+            .chunks_exact(PICK_BYTES)
+            .map(|pick| (u64::from_le_bytes(pick[..8].try_into().expect("8 bytes")), pick[8] != 0))
     }
 }
 
@@ -75,6 +80,11 @@ const DELIVER: u8 = 6;
 const INSTALLED: u8 = 7;
 const RETAINED: u8 = 8;
 const RETAINED_END: u8 = 9;
+
+const REDISPATCH: u8 = 10;
+
+/// Bytes of one pick of a share group.
+pub(super) const PICK_BYTES: usize = 9;
 
 const MESSAGE_HEAD: usize = 1 + 1 + 4 + 8 + 8 + 8 + 2 + 4 + 4;
 
@@ -183,7 +193,7 @@ pub fn write_deliver(
     message: &MessageView<'_>,
     sequence: u64,
     plain: bool,
-    picks: impl Iterator<Item = u64>,
+    picks: impl Iterator<Item = (u64, bool)>,
 ) {
     let mut out = Writer::new(block, DELIVER);
     out.u64(sequence);
@@ -191,11 +201,21 @@ pub fn write_deliver(
     let count_at = out.block.bytes.len();
     out.u32(0);
     let mut bytes = 0u32;
-    for pick in picks {
-        out.u64(pick);
-        bytes += 8;
+    for (local, online) in picks {
+        out.u64(local);
+        out.u8(u8::from(online));
+        bytes += PICK_BYTES as u32;
     }
     out.block.bytes[count_at..count_at + 4].copy_from_slice(&bytes.to_le_bytes());
+    out.message(message);
+    out.finish();
+}
+
+/// Appends a message that needs another member of a share group.
+pub fn write_redispatch(block: &mut Block, message: &MessageView<'_>, filter: &str, group: &str) {
+    let mut out = Writer::new(block, REDISPATCH);
+    out.text(filter.as_bytes());
+    out.text(group.as_bytes());
     out.message(message);
     out.finish();
 }
@@ -244,7 +264,10 @@ pub fn write(block: &mut Block, entry: &Entry<'_>) {
             out.u64(*token);
             out.optional_text(*after);
         }
-        Entry::Publish { .. } | Entry::Deliver { .. } | Entry::Retained { .. } => {
+        Entry::Publish { .. }
+        | Entry::Redispatch { .. }
+        | Entry::Deliver { .. }
+        | Entry::Retained { .. } => {
             unreachable!("entries with a message have writers of their own")
         }
     }
@@ -360,6 +383,10 @@ pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> 
         PULL => {
             let (token, as_of, filter) = (input.u64(), input.u64(), input.text());
             Entry::Pull { token, as_of, filter, after: input.optional_text() }
+        }
+        REDISPATCH => {
+            let (filter, group) = (input.text(), input.text());
+            Entry::Redispatch { filter, group, message: input.message() }
         }
         HAND_OVER => {
             input.used = 1;

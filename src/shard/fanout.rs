@@ -172,22 +172,25 @@ impl Shard {
         (cursor, used)
     }
 
-    /// Delivers to one member of a local share group.
-    pub(super) fn deliver_to_group(&mut self, local: u64, view: &MessageView<'_>) {
+    /// Delivers to one member of a local share group. `online`: the owner chose this core because
+    /// a member is online here; if that is no longer so, it shall choose again.
+    pub(super) fn deliver_to_group(&mut self, local: u64, online: bool, view: &MessageView<'_>) {
         let group = GroupKey::from_bits(local);
+        let hint = self.hint(view);
         let clients = &mut self.clients;
-        let online = |clients: &mut Clients, member: &Subscriber| {
-            clients.open_connection(super::session::slot_of(member.session)).is_some()
-        };
-        let member = match self.index.pick(group, |member| online(clients, member)) {
-            Some(member) => member,
-            None => match self.index.pick(group, |_| true) {
-                Some(member) => member,
-                None => return self.clients.dropped(DropCause::GroupGone, 1),
-            },
+        let mut member = self.index.pick(group, &hint, |member| clients.load(member));
+        if member.is_none() && !online {
+            member = self.index.pick(group, &hint, |_| Some(0));
+        }
+        let name = self.index.name_of_group(group);
+        let Some(member) = member else {
+            return match name {
+                Some(name) => self.give_back(view.store(&self.clients.ledger), name),
+                None => self.clients.dropped(DropCause::GroupGone, 1),
+            };
         };
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
-        let claim = Claim::of(&member, view);
+        let claim = Claim { share: name, ..Claim::of(&member, view) };
         self.clients.deliver(view, member.session, claim, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
     }

@@ -25,6 +25,7 @@ mod memory;
 mod peer;
 pub mod placement;
 mod publish;
+mod redispatch;
 mod replay;
 mod session;
 mod settings;
@@ -51,6 +52,7 @@ use connection::Phase;
 use fanout::FanOut;
 use hashbrown::HashMap;
 use peer::Lane;
+use redispatch::Redispatch;
 use replay::Replay;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -100,6 +102,7 @@ pub struct Shard {
     untold: VecDeque<subscribe::News>,
     /// Messages of the broker itself that wait to be accepted: wills.
     own: VecDeque<Rc<Message>>,
+    redispatch: Redispatch,
     /// What the wills, the news and the unasked pulls wait for.
     own_waits: Option<Cause>,
     news_waits: Option<Cause>,
@@ -132,9 +135,11 @@ impl Shard {
     pub fn new(settings: Settings, mesh: MeshEnd, now: Time) -> Shard {
         let (me, shards) = (mesh.me(), mesh.shards());
         let limits = &settings.limits;
+        let mut index = Index::new(settings.seed, limits.match_cache_bytes);
+        index.set_strategies(settings.share.clone());
         Shard {
             me,
-            index: Index::new(settings.seed, limits.match_cache_bytes),
+            index,
             retained: RetainStore::new(RetainLimits {
                 max_count: limits.retained_messages,
                 max_bytes: limits.retained_bytes,
@@ -151,6 +156,7 @@ impl Shard {
             announced: HashMap::default(),
             untold: VecDeque::new(),
             own: VecDeque::new(),
+            redispatch: Redispatch::default(),
             own_waits: None,
             news_waits: None,
             pulls_wait: None,
@@ -205,6 +211,7 @@ impl Shard {
         self.serve_requests();
         self.publish_own();
         self.tell_owners();
+        self.send_redispatches();
         self.expire_timers();
         self.go_on_with_replays();
         self.close_doomed();
@@ -223,6 +230,7 @@ impl Shard {
             || !self.commands.is_empty()
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
+            || self.redispatch.has_work() && self.untold.is_empty()
             || !self.own.is_empty() && self.own_waits.is_none()
             || !self.untold.is_empty() && self.news_waits.is_none()
     }

@@ -107,14 +107,15 @@ impl Shard {
                     let fanout = self.start_fan_out(message, &matched, from);
                     self.lanes[from.index()].fanout = fanout;
                 }
-                for local in picks.iter() {
-                    self.deliver_to_group(local, message);
+                for (local, online) in picks.iter() {
+                    self.deliver_to_group(local, online, message);
                 }
             }
             Entry::Installed { token, sequence } => self.installed(from, *token, *sequence),
             Entry::Retained { token, message } => self.replayed(*token, message, None),
             Entry::RetainedEnd { token, after } => self.replay_ended(*token, *after),
             Entry::Publish { .. }
+            | Entry::Redispatch { .. }
             | Entry::Interest { .. }
             | Entry::Group { .. }
             | Entry::Pull { .. }
@@ -208,6 +209,9 @@ impl Shard {
                 }
                 self.confirm(from, *token);
             }
+            Entry::Redispatch { message, filter, group } => {
+                self.pick_again(message, filter, group)?;
+            }
             Entry::Pull { token, filter, after, as_of } => {
                 self.pulled(from, *token, filter, *after, *as_of)?;
             }
@@ -282,6 +286,11 @@ impl Shard {
                 self.news_waits = None;
                 self.tell_owners();
                 self.news_waits
+            }
+            Source::Redispatch => {
+                self.redispatch.waits = None;
+                self.send_redispatches();
+                self.redispatch.waits
             }
             Source::Pulls => {
                 self.pulls_wait = None;

@@ -113,10 +113,19 @@ impl Placement {
         if self.shards == 1 {
             return ShardId(0);
         }
+        ShardId((self.digest(domain, text) % self.shards as u64) as u8)
+    }
+
+    fn digest(&self, domain: u8, text: &str) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.seed[0], self.seed[1]);
         hasher.write_u8(domain);
         hasher.write(text.as_bytes());
-        ShardId((hasher.finish() % self.shards as u64) as u8)
+        hasher.finish()
+    }
+
+    /// What share groups that go by topic choose by.
+    pub fn group_key(&self, topic: &str) -> u64 {
+        self.digest(b'g', topic)
     }
 
     /// The shard on which the session of `client_id` lives.

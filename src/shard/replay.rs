@@ -236,7 +236,7 @@ impl Shard {
         let plan = &replay.plan;
         let mut identifiers = Identifiers::default();
         identifiers.add(plan.identifier);
-        let claim = Claim { qos: plan.qos.min(view.qos), retain: true, identifiers };
+        let claim = Claim { qos: plan.qos.min(view.qos), retain: true, identifiers, share: None };
         let session = key_of(plan.session);
         self.clients.counters.retained_replayed += 1;
         let scratch = std::mem::take(&mut self.clients.scratch);

@@ -5,7 +5,7 @@ use super::connection::ConnectionKey;
 use super::replay::ReplayKey;
 use crate::base::{Key, PublisherId, Time};
 use crate::codec::{QoS, Version};
-use crate::index::{GroupKey, NodeKey, SessionKey};
+use crate::index::{GroupKey, GroupName, NodeKey, SessionKey};
 use crate::session::{Message, Outbox, Receiving, Window};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -63,6 +63,8 @@ pub struct Outgoing {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) identifiers: Identifiers,
+    /// The share group that the session got it for.
+    pub(super) share: Option<Rc<GroupName>>,
 }
 
 /// Where a subscription of the session stands in the index.

@@ -2,6 +2,7 @@
 
 use super::placement::Placement;
 use crate::config::{LimitsConfig, SessionConfig};
+use crate::index::Strategies;
 use crate::session::{OutboxLimits, Overflow};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub session: SessionConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
+    /// How share groups choose.
+    pub share: Strategies,
     /// Tick budgets.
     pub tick: TickBudget,
     /// Longest time from accept to CONNECT, per listener, in microseconds.
@@ -54,6 +57,7 @@ impl Settings {
             placement: Arc::new(placement),
             session: SessionConfig::default(),
             limits: LimitsConfig::default(),
+            share: Strategies::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],
             anonymous: vec![true],

@@ -17,7 +17,7 @@ use crate::codec::{
     self, DecodeError, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe,
     Version,
 };
-use crate::index::{GroupKey, NodeKey, Subscriber};
+use crate::index::{GroupKey, GroupName, NodeKey, Subscriber};
 use crate::mesh::Carried;
 use crate::topic::{Subscription, TopicFilter};
 use foldhash::fast::RandomState;
@@ -425,6 +425,10 @@ impl Shard {
             if let Some(subscribed) = subscribed {
                 self.abandon_replays(slot, Some(text));
                 self.leave(slot, text, subscribed);
+                if let Ok(Subscription::Shared { group, filter }) = Subscription::parse(text) {
+                    let (group, filter) = (group.into(), filter.as_str().into());
+                    self.give_back_unsent(slot, &GroupName { group, filter });
+                }
             }
         }
         self.clients.answer(key, |version, out| {

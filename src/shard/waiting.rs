@@ -37,10 +37,12 @@ pub(super) enum Source {
     News,
     /// Pulls of retained messages.
     Pulls,
+    /// Messages that need another member of their share group.
+    Redispatch,
 }
 
 /// How many sources there are beside the lanes; their turns come first.
-const OTHER_SOURCES: u8 = 4;
+const OTHER_SOURCES: u8 = 5;
 
 #[derive(Default)]
 struct Queue {
@@ -49,6 +51,7 @@ struct Queue {
     own: bool,
     news: bool,
     pulls: bool,
+    redispatch: bool,
     turn: u8,
 }
 
@@ -58,7 +61,8 @@ impl Queue {
     }
 
     fn len(&self) -> usize {
-        let single = [self.own, self.news, self.pulls].into_iter().filter(|waits| *waits);
+        let single =
+            [self.own, self.news, self.pulls, self.redispatch].into_iter().filter(|waits| *waits);
         self.connections.len() + self.lanes.len() + single.count()
     }
 }
@@ -143,6 +147,7 @@ impl Waiting {
             Source::Own => queue.own = true,
             Source::News => queue.news = true,
             Source::Pulls => queue.pulls = true,
+            Source::Redispatch => queue.redispatch = true,
         }
         self.note(position);
     }
@@ -177,6 +182,7 @@ impl Waiting {
                 1 => std::mem::take(&mut queue.own).then_some(Source::Own),
                 2 => std::mem::take(&mut queue.news).then_some(Source::News),
                 3 => std::mem::take(&mut queue.pulls).then_some(Source::Pulls),
+                4 => std::mem::take(&mut queue.redispatch).then_some(Source::Redispatch),
                 lane => {
                     let shard = ShardId(lane - OTHER_SOURCES);
                     queue.lanes.remove(shard).then_some(Source::Lane(shard))
@@ -206,6 +212,7 @@ impl Waiting {
             Source::Own => 1,
             Source::News => 2,
             Source::Pulls => 3,
+            Source::Redispatch => 4,
             Source::Lane(shard) => OTHER_SOURCES + shard.0,
         };
     }

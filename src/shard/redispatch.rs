@@ -1,0 +1,150 @@
+//! Messages of share groups that need another member: their pick missed, or their member left with
+//! them unfinished. They go back to the topic's owner, which picks again.
+//!
+//! Invariants worth naming:
+//! * a message goes back only after all news about groups: the owner knows why its pick missed and
+//!   will not repeat it;
+//! * sending is a REQUEST and waits here for its room, so that handling a delivery needs none;
+//! * the list is bounded; what does not fit is a counted drop.
+
+use super::Shard;
+use super::counters::DropCause;
+use super::entry;
+use super::session::{Outgoing, SessionSlot};
+use super::waiting::{Cause, Source};
+use crate::base::CoreSet;
+use crate::codec::QoS;
+use crate::index::{GroupName, Hint};
+use crate::session::{Message, MessageView};
+use crate::topic::TopicFilter;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// How many messages one tick gives back.
+const PER_TICK: usize = 256;
+
+/// Messages that wait to be picked for again.
+#[derive(Default)]
+pub(super) struct Redispatch {
+    queue: VecDeque<(Rc<Message>, Rc<GroupName>)>,
+    /// What the first one waits for.
+    pub(super) waits: Option<Cause>,
+}
+
+impl Redispatch {
+    /// Whether the next tick can go on.
+    pub(super) fn has_work(&self) -> bool {
+        !self.queue.is_empty() && self.waits.is_none()
+    }
+}
+
+impl Shard {
+    /// What the choice of a group for this message may depend on.
+    pub(super) fn hint(&mut self, view: &MessageView<'_>) -> Hint {
+        let placement = &self.clients.settings.placement;
+        Hint {
+            publisher: view.publisher.0,
+            topic: placement.group_key(view.topic),
+            random: self.random.next_u64(),
+            near: view.id.origin,
+            owner: placement.owner(view.topic),
+        }
+    }
+
+    /// Puts a message on the list of those that need another member.
+    pub(super) fn give_back(&mut self, message: Rc<Message>, name: Rc<GroupName>) {
+        if self.redispatch.queue.len() >= self.clients.settings.limits.redispatch_messages {
+            return self.clients.dropped(DropCause::RedispatchOverflow, 1);
+        }
+        self.clients.counters.redispatched += 1;
+        self.redispatch.queue.push_back((message, name));
+    }
+
+    /// Gives back what a session leaves unfinished and counts the rest as dropped. A QoS 2 message
+    /// that was sent goes to nobody else [MQTT-4.8.2-5].
+    pub(super) fn give_back_all(&mut self, left: impl Iterator<Item = (Outgoing, bool)>) {
+        for (outgoing, sent) in left {
+            match outgoing.share {
+                Some(name) if !(sent && outgoing.qos == QoS::ExactlyOnce) => {
+                    self.give_back(outgoing.message, name);
+                }
+                Some(_) | None => self.clients.dropped(DropCause::SessionEnded, 1),
+            }
+        }
+    }
+
+    /// The session left a group: what was not sent to it goes to others; what was sent is finished
+    /// with it [MQTT-3.10.4-3].
+    pub(super) fn give_back_unsent(&mut self, slot: SessionSlot, name: &GroupName) {
+        let Some(session) = self.clients.sessions.get_mut(slot) else { return };
+        let shared = |outgoing: &Outgoing| outgoing.share.as_deref() == Some(name);
+        let unsent = session.outbox.take_if(shared);
+        self.give_back_all(unsent.into_iter().map(|outgoing| (outgoing, false)));
+    }
+
+    /// Sends back what waits, as far as there is room.
+    pub(super) fn send_redispatches(&mut self) {
+        if self.redispatch.waits.is_some() || !self.untold.is_empty() {
+            return;
+        }
+        for _ in 0..PER_TICK {
+            let Some((message, name)) = self.redispatch.queue.pop_front() else { return };
+            if let Err(cause) = self.send_back(&message, &name) {
+                self.redispatch.queue.push_front((message, name));
+                self.redispatch.waits = Some(cause);
+                self.waiting.add(cause, Source::Redispatch);
+                return;
+            }
+        }
+    }
+
+    fn send_back(&mut self, message: &Message, name: &GroupName) -> Result<(), Cause> {
+        let view = message.view();
+        if view.expires <= self.clients.now {
+            self.clients.dropped(DropCause::Expired, 1);
+            return Ok(());
+        }
+        let owner = self.clients.settings.placement.owner(view.topic);
+        if owner == self.me {
+            return self.pick_again(&view, &name.filter, &name.group);
+        }
+        let len = entry::message_entry_len(&view, 8 + name.filter.len() + name.group.len());
+        let cause = Cause::Request(owner);
+        if self.waiting.must_queue(cause) || !self.mesh.request_room(owner, len, 0) {
+            return Err(cause);
+        }
+        let block = self.mesh.request(owner, len, 0);
+        entry::write_redispatch(block, &view, &name.filter, &name.group);
+        Ok(())
+    }
+
+    /// The owner's part: another pick for one group. An error says what it waits for; nothing was
+    /// changed then.
+    pub(super) fn pick_again(
+        &mut self,
+        view: &MessageView<'_>,
+        filter: &str,
+        group: &str,
+    ) -> Result<(), Cause> {
+        self.check_budget()?;
+        let hint = self.hint(view);
+        let filter = TopicFilter::new(filter).ok();
+        let pick = filter.and_then(|filter| self.index.pick_core_for(filter, group, &hint));
+        let Some(pick) = pick else {
+            self.clients.dropped(DropCause::GroupGone, 1);
+            return Ok(());
+        };
+        self.picks.clear();
+        self.picks.push(pick);
+        if pick.core != self.me {
+            self.check_room(view, CoreSet::only(pick.core))?;
+        }
+        self.sequence += 1;
+        if pick.core == self.me {
+            self.deliver_to_group(pick.local, pick.online, view);
+        } else {
+            self.forward_delivery(pick.core, view, false);
+        }
+        Ok(())
+    }
+}
