@@ -151,8 +151,10 @@ impl Client {
         let bytes = world.pipes[link.pipe].read(most);
         let mut input = std::mem::take(&mut link.input);
         input.extend_from_slice(&bytes);
+        let redispatched = world.cores.iter().map(|core| core.shard.counters().redispatched).sum();
         let World { ledger, plan, pipes, .. } = world;
-        let mut reader = Reader { ledger, plan, pipe: &mut pipes[link.pipe] };
+        let pipe = &mut pipes[link.pipe];
+        let mut reader = Reader { ledger, plan, pipe, redispatched };
         let mut at = 0;
         while let Some(frame) =
             codec::frame(&input[at..], usize::MAX).map_err(|e| format!("no packet: {e:?}"))?

@@ -204,6 +204,8 @@ pub struct Reader<'w> {
     pub plan: &'w Plan,
     /// The connection, for what has to be sent at once.
     pub pipe: &'w mut Pipe,
+    /// Messages of share groups that were given back so far, on all cores.
+    pub redispatched: u64,
 }
 
 macro_rules! ensure {

@@ -152,12 +152,15 @@ impl Client {
         {
             let count = world.ledger.group_arrivals.entry((group, serial)).or_default();
             *count += 1;
-            // QoS 1 may come again from a member that left without an acknowledgement.
-            let again = if publication.qos == QoS::AtLeastOnce { world.redispatched() } else { 0 };
-            ensure!(
-                u64::from(*count) <= u64::from(most) + again,
-                "{count} members of group {group} got {publication:?}"
-            );
+            // What a member got with QoS 1 and did not acknowledge before its session ended may come
+            // to another one; QoS 2 comes to one member only.
+            let again = if publication.qos > QoS::AtMostOnce { world.redispatched } else { 0 };
+            let (count, most) = (u64::from(*count), u64::from(most));
+            ensure!(count <= most + again, "{count} members of group {group} got {publication:?}");
+            if publish.qos == QoS::ExactlyOnce {
+                let once = world.ledger.group_once.insert((group, serial));
+                ensure!(once, "two members of group {group} got with QoS 2 {publication:?}");
+            }
         }
         if !publish.retain {
             self.check_copies(serial, publication, world)?;

@@ -51,6 +51,8 @@ pub struct Ledger {
     pub publications: Vec<Publication>,
     /// How many members of a share group got a message.
     pub group_arrivals: BTreeMap<(usize, Serial), u32>,
+    /// What some member of a share group got with QoS 2.
+    pub group_once: BTreeSet<(usize, Serial)>,
     /// Wills that somebody got.
     pub wills_seen: BTreeSet<Serial>,
     /// No connection was closed for a reason of the broker's own.
