@@ -97,3 +97,27 @@ choice! {
         "publisher" => Publisher,
     }
 }
+
+choice! {
+    /// A version of the protocol.
+    pub enum ProtocolVersion {
+        /// MQTT 3.1, which calls itself MQIsdp.
+        "3.1" => Old,
+        /// MQTT 3.1.1.
+        "3.1.1" => Three,
+        /// MQTT 5.0.
+        "5" => Five,
+    }
+}
+
+choice! {
+    /// Whether a listener serves clients or sends them elsewhere.
+    pub enum Redirect {
+        /// Clients are served.
+        "none" => None,
+        /// For the time being they are to use another server.
+        "use_another_server" => UseAnother,
+        /// The server has moved for good.
+        "server_moved" => Moved,
+    }
+}

@@ -91,6 +91,7 @@ fn values(config: &Config, out: &mut String) -> std::fmt::Result {
     }
     section("[topics]", &config.topics, out)?;
     section("[session]", &config.session, out)?;
+    section("[protocol]", &config.protocol, out)?;
     section("[limits]", &config.limits, out)
 }
 

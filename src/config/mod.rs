@@ -22,16 +22,18 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+pub use choice::{
+    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, Route, Sleep,
+};
 pub use cpus::Cpus;
 pub use explain::explain;
 pub use fault::Fault;
-pub use name::{ListenerName, TopicPrefix};
+pub use name::{ListenerName, PropertyText, TopicPrefix};
 pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
-    DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
-    TopicsConfig,
+    DepthRule, LimitsConfig, ListenerConfig, PinRule, ProtocolConfig, RouteRule, RuntimeConfig,
+    SessionConfig, TopicsConfig,
 };
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
@@ -46,6 +48,8 @@ pub struct Config {
     pub topics: TopicsConfig,
     /// What a session may hold.
     pub session: SessionConfig,
+    /// Which parts of the protocol are offered.
+    pub protocol: ProtocolConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
 }
@@ -57,6 +61,7 @@ impl Default for Config {
             listeners: vec![ListenerConfig::default()],
             topics: TopicsConfig::default(),
             session: SessionConfig::default(),
+            protocol: ProtocolConfig::default(),
             limits: LimitsConfig::default(),
         }
     }

@@ -1,8 +1,8 @@
 //! What must hold between two keys, and between entries of one list.
 
-use super::Config;
 use super::fault::Fault;
 use super::read::Scan;
+use super::{Choice, Config};
 use std::collections::BTreeMap;
 
 /// One side of a comparison: a sum or product of keys.
@@ -97,6 +97,8 @@ pub fn check(config: &Config, scan: &mut Scan) {
         at_most(relation, config, scan);
     }
     lobbies(config, scan);
+    versions(config, scan);
+    bursts(config, scan);
     pinned_shards(config, scan);
     let topics = &config.topics;
     let prefixes = topics.r#override.iter().map(|rule| rule.prefix.as_str());
@@ -144,6 +146,40 @@ fn lobbies(config: &Config, scan: &mut Scan) {
             let keys = [format!("{path}.lobby"), format!("{path}.max_connections")];
             let line = keys.iter().filter_map(|key| scan.line_of(key)).max();
             scan.file(Fault { line, key: keys[0].clone(), reason, remedy });
+        }
+    }
+}
+
+fn versions(config: &Config, scan: &mut Scan) {
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let path = format!("listener[{at}]");
+        let (least, most) = (listener.min_version, listener.max_version);
+        if least as u8 > most as u8 && !scan.is_faulty(&path) {
+            let (least, most) = (least.word(), most.word());
+            let reason = format!("min_version ({least}) is above max_version ({most})");
+            let remedy = "lower min_version or raise max_version".into();
+            let keys = [format!("{path}.min_version"), format!("{path}.max_version")];
+            let line = keys.iter().filter_map(|key| scan.line_of(key)).max();
+            scan.file(Fault { line, key: keys[0].clone(), reason, remedy });
+        }
+    }
+}
+
+/// A burst without a rate limits nothing, which nobody means.
+fn bursts(config: &Config, scan: &mut Scan) {
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let pairs = [
+            ("messages", listener.messages_burst, listener.messages_per_s),
+            ("bytes", listener.bytes_burst, listener.bytes_per_s),
+        ];
+        for (what, burst, rate) in pairs {
+            let (key, rate_key) =
+                (format!("listener[{at}].{what}_burst"), format!("listener[{at}].{what}_per_s"));
+            if burst > 0 && rate == 0 && !scan.is_faulty(&key) && !scan.is_faulty(&rate_key) {
+                let reason = format!("a burst without {what}_per_s limits nothing");
+                let remedy = format!("write {what}_per_s as well, or leave {what}_burst out");
+                scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
+            }
         }
     }
 }

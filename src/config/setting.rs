@@ -1,7 +1,10 @@
 //! How single values are read from TOML and written back.
 
-use super::choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::choice::{
+    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, Route, Sleep,
+};
 use super::key::{Bounds, Key, Section};
+use super::name::PropertyText;
 use super::read::{Given, Scan};
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -132,7 +135,7 @@ macro_rules! words {
         }
     )+ };
 }
-words!(Sleep, LogLevel, Overflow, LateOverflow, Route);
+words!(Sleep, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(
@@ -142,6 +145,20 @@ pub(super) fn text<T>(
 ) -> Result<T, Wrong> {
     let text = value.as_str().ok_or_else(|| wrong_type(value, "a string", example))?;
     check(text)
+}
+
+impl Setting for PropertyText {
+    fn kind() -> String {
+        "string".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "a string such as \"a\"", PropertyText::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.as_str())
+    }
 }
 
 impl Setting for SocketAddr {

@@ -4,10 +4,10 @@
 //! A row reads `key: type = default, bounds, unit, reload;`. Nothing about a key is written
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
-use super::choice::{LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::choice::{LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, Route, Sleep};
 use super::cpus::Cpus;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
-use super::name::{ListenerName, TopicPrefix};
+use super::name::{ListenerName, PropertyText, TopicPrefix};
 use super::read::Scan;
 use super::setting::Setting;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -94,6 +94,26 @@ section! {
         connect_deadline_ms: u32 = 10_000, within(100, 600_000), "ms", Restart;
         /// Most connections on one core that have not sent their CONNECT yet.
         lobby: usize = 4096, within(1, 1_048_576), "connections", Restart;
+        /// Oldest protocol version that is served.
+        min_version: ProtocolVersion = ProtocolVersion::Old, FREE, "", Restart;
+        /// Newest protocol version that is served.
+        max_version: ProtocolVersion = ProtocolVersion::Five, FREE, "", Restart;
+        /// Sends every client elsewhere: its CONNECT is refused with this reason, and MQTT 5
+        /// clients are told `protocol.server_reference`.
+        redirect: Redirect = Redirect::None, FREE, "", Restart;
+        /// Connections that one core accepts per second; more are closed at once. A second's worth
+        /// may come in one go. 0 means no limit.
+        connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
+        /// PUBLISH packets that one connection may send per second; a client that is faster is
+        /// read no faster. 0 means no limit.
+        messages_per_s: u32 = 0, within(0, FOREVER), "messages/s", Restart;
+        /// PUBLISH packets that may come in one go; 0 means a second's worth.
+        messages_burst: u32 = 0, within(0, FOREVER), "messages", Restart;
+        /// Bytes of packets that one connection may send per second; a client that is faster is
+        /// read no faster. 0 means no limit.
+        bytes_per_s: u32 = 0, within(0, FOREVER), "bytes/s", Restart;
+        /// Bytes that may come in one go; 0 means a second's worth.
+        bytes_burst: u32 = 0, within(0, FOREVER), "bytes", Restart;
     }
 }
 
@@ -173,6 +193,37 @@ section! {
 }
 
 section! {
+    /// Which parts of the protocol are offered. What is switched off is announced to MQTT 5 clients
+    /// and refused with the reason code of the specification; an MQTT 3.x client's connection is
+    /// closed, its subscription answered with 0x80.
+    "protocol", Table => pub struct ProtocolConfig {
+        /// Highest QoS of messages and wills; subscriptions are granted this at most.
+        maximum_qos: u16 = 2, within(0, 2), "", Live;
+        /// Whether messages and wills may be retained.
+        retain_available: bool = true, FREE, "", Live;
+        /// Whether filters may have wildcards.
+        wildcard_available: bool = true, FREE, "", Live;
+        /// Whether subscriptions may have identifiers.
+        subscription_ids_available: bool = true, FREE, "", Live;
+        /// Whether there are shared subscriptions.
+        shared_available: bool = true, FREE, "", Live;
+        /// Keep alive that MQTT 5 clients are told to use, whatever they ask for; 0 leaves it to
+        /// them.
+        server_keep_alive_s: u16 = 0, within(0, 65_535), "s", Live;
+        /// What clients that ask for response information are told to begin response topics with;
+        /// empty tells them nothing.
+        response_topic_prefix: PropertyText = PropertyText::default(), FREE, "", Live;
+        /// Where clients of a listener with `redirect` are sent, such as `"broker.example:1883"`.
+        server_reference: PropertyText = PropertyText::default(), FREE, "", Live;
+        /// Whether a payload that is announced as UTF-8 has to be UTF-8.
+        validate_payload_format: bool = false, FREE, "", Live;
+        /// Whether a client id of MQTT 3.1 may have no more than the 23 characters of that
+        /// specification.
+        short_client_ids: bool = false, FREE, "", Live;
+    }
+}
+
+section! {
     /// Ceilings on everything that clients could make grow.
     "limits", Table => pub struct LimitsConfig {
         /// What one core may hold for its clients: stored messages, bytes not yet processed or
@@ -198,6 +249,12 @@ section! {
         subscriptions: usize = 1000, within(1, 16_777_216), "subscriptions", Live;
         /// Most levels of a topic filter.
         filter_levels: usize = 32, within(1, 65_535), "levels", Live;
+        /// First level, counted from 1, at which a filter may have a wildcard; a filter with an
+        /// earlier one is refused with 0xA2.
+        wildcard_min_level: usize = 1, within(1, 65_535), "level", Live;
+        /// Whether filters of nothing but wildcards with `#` at the end (`#`, `+/#`) are refused,
+        /// with 0x87.
+        deny_broad_wildcards: bool = false, FREE, "", Live;
         /// Most levels of a topic.
         topic_levels: usize = 64, within(1, 65_535), "levels", Live;
         /// Retained messages on one core.
@@ -227,7 +284,7 @@ macro_rules! defaults {
         }
     )+ };
 }
-defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, LimitsConfig);
+defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, ProtocolConfig, LimitsConfig);
 
 /// A section as the reference page shows it.
 pub struct SectionRows {
@@ -254,6 +311,7 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<PinRule>(),
         rows::<RouteRule>(),
         rows::<SessionConfig>(),
+        rows::<ProtocolConfig>(),
         rows::<LimitsConfig>(),
     ]
 }

@@ -1,5 +1,6 @@
 //! A connection as its shard sees it: bytes that wait on either side, and what its client may do.
 
+use super::quota::Quota;
 use super::waiting::Cause;
 use crate::base::{Key, ShardId, Time};
 use crate::codec::Version;
@@ -125,6 +126,11 @@ pub struct Connection {
     /// Bytes of protocol answers since the output was last empty.
     pub(super) answered: usize,
     pub(super) acks: PendingAcks,
+    /// QoS 2 messages of this connection that are not released; they count against the receive
+    /// maximum.
+    pub(super) unreleased: u16,
+    /// What it has used of its listener's rates.
+    pub(super) quota: Option<Box<Quota>>,
     pub(super) aliases: Option<Box<AliasTable>>,
     pub(super) topic: Option<Box<TopicCache>>,
     /// QoS 0 messages that wait as references for the output to shrink.
@@ -154,6 +160,8 @@ impl Connection {
             in_flight: 0,
             answered: 0,
             acks: PendingAcks::default(),
+            unreleased: 0,
+            quota: None,
             aliases: None,
             topic: None,
             late: Outbox::default(),

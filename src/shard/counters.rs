@@ -99,6 +99,10 @@ counters! {
     connects_refused,
     /// Connections refused or closed because a budget was exhausted.
     over_budget,
+    /// Connections closed at once because their listener had too many a second.
+    connects_over_rate,
+    /// Times a connection had to wait for its quota.
+    throttled,
     /// Connections handed to their home shard.
     handed_over,
     /// Sessions taken over by a new connection.

@@ -12,6 +12,7 @@
 
 mod accept;
 mod ack;
+mod admit;
 mod clients;
 mod connect;
 mod connection;
@@ -20,11 +21,13 @@ mod deliver;
 mod disconnect;
 mod entry;
 mod fanout;
+mod filters;
 mod input;
 mod memory;
 mod peer;
 pub mod placement;
 mod publish;
+mod quota;
 mod replay;
 mod session;
 mod settings;
@@ -37,11 +40,11 @@ mod waiting;
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
 pub use placement::Placement;
-pub use settings::{Settings, TickBudget};
+pub use settings::{ListenerRules, Settings, TickBudget};
 pub use waiting::Cause;
 
-use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
-use crate::codec::{self, ReasonCode, Version};
+use crate::base::{Bucket, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
+use crate::codec::{self, PacketType, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
 use crate::mesh::{Bell, Carried, MeshEnd};
 use crate::retain::{RetainLimits, RetainStore};
@@ -120,6 +123,8 @@ pub struct Shard {
     lobby: usize,
     /// Connections per listener.
     open: Vec<usize>,
+    /// Rates of new connections, per listener.
+    arrivals: Vec<Bucket>,
     draining: bool,
     /// No look for the largest holder of memory before this time.
     relief_after: Time,
@@ -165,6 +170,7 @@ impl Shard {
             random: Prng::new(settings.seed ^ u64::from(me.0) << 32),
             lobby: 0,
             open: vec![0; settings.max_connections.len()],
+            arrivals: Vec::new(),
             draining: false,
             relief_after: Time::default(),
             picks: Vec::new(),
@@ -321,7 +327,8 @@ impl Shard {
 
     /// Tells a client why its connection ends; only MQTT 5 has a packet for it.
     fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode, what: Option<&str>) {
-        self.clients.answer(key, |version, out| {
+        debug_assert!(reason.is_for(PacketType::Disconnect), "{reason} in DISCONNECT");
+        self.clients.explain(key, what, |version, what, out| {
             if version == Version::V5 {
                 codec::encode_disconnect(version, reason, what, None, out);
             }

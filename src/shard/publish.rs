@@ -47,8 +47,12 @@ impl Shard {
         if let Err(error) = self.check_publish(key, publish, topic) {
             return self.fault(key, &error);
         }
+        if publish.qos > QoS::AtMostOnce && self.is_swamped(key) {
+            return Flow::Stall(Cause::Answers);
+        }
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
         let flow = match publish.packet_id {
+            _ if self.is_misformatted(slot, publish) => self.refuse_payload(key, publish),
             Some(id) if publish.qos == QoS::ExactlyOnce => {
                 self.publish_once(key, slot, publish, topic, destination, id)
             }
@@ -141,21 +145,72 @@ impl Shard {
             let what = "too many topic levels";
             return Err(DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what });
         }
+        self.check_capabilities(publish)?;
         if publish.qos == QoS::AtMostOnce {
             return Ok(());
         }
         let Some(connection) = self.clients.connections.get(key) else { return Ok(()) };
-        let session = connection.session.and_then(|s| self.clients.sessions.get(slot_of(s)));
-        let in_use =
-            connection.acks.at_least_once() + session.map_or(0, |session| session.receiving.len());
+        let in_use = connection.acks.at_least_once() + usize::from(connection.unreleased);
         let maximum = usize::from(self.clients.settings.session.receive_maximum);
-        // Repetitions of a QoS 2 message don't add to what is in use.
-        let repeats = connection.acks.len() > 4 * maximum;
-        if repeats || in_use >= maximum && connection.version == Version::V5 && !publish.dup {
+        if in_use >= maximum && connection.version == Version::V5 {
+            // [MQTT-3.3.4-7], [MQTT-3.3.4-8]
             let what = "more messages in flight than the receive maximum";
             return Err(DecodeError { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, what });
         }
         Ok(())
+    }
+
+    /// Whether the message uses only what is offered.
+    fn check_capabilities(&self, publish: &Publish<'_>) -> Result<(), DecodeError> {
+        let protocol = &self.clients.settings.protocol;
+        if publish.properties.response_topic.is_some_and(|topic| TopicName::new(topic).is_err()) {
+            // [MQTT-3.3.2-14]
+            let what = "the response topic is no topic name";
+            return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
+        }
+        if publish.qos as u16 > protocol.maximum_qos {
+            // [MQTT-3.2.2-11]
+            let what = "the QoS is not offered";
+            return Err(DecodeError { reason: ReasonCode::QOS_NOT_SUPPORTED, what });
+        }
+        if publish.retain && !protocol.retain_available {
+            // [MQTT-3.2.2-14]
+            let what = "retained messages are not offered";
+            return Err(DecodeError { reason: ReasonCode::RETAIN_NOT_SUPPORTED, what });
+        }
+        Ok(())
+    }
+
+    /// Whether so many answers are due that the client has to wait. MQTT 3.x knows no receive
+    /// maximum; with MQTT 5 it never comes so far.
+    pub(super) fn is_swamped(&self, key: ConnectionKey) -> bool {
+        let most = 4 * usize::from(self.clients.settings.session.receive_maximum);
+        self.clients.connections.get(key).is_some_and(|connection| connection.acks.len() >= most)
+    }
+
+    /// Whether the payload is announced as UTF-8 and is not. A repetition is judged as the
+    /// original was.
+    fn is_misformatted(&self, slot: SessionSlot, publish: &Publish<'_>) -> bool {
+        if !publish.properties.payload_format_utf8
+            || !self.clients.settings.protocol.validate_payload_format
+        {
+            return false;
+        }
+        let known =
+            publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce).is_some_and(|id| {
+                self.clients.sessions.get(slot).is_some_and(|s| s.receiving.holds(id))
+            });
+        !known && simdutf8::basic::from_utf8(publish.payload).is_err()
+    }
+
+    fn refuse_payload(&mut self, key: ConnectionKey, publish: &Publish<'_>) -> Flow {
+        let reason = ReasonCode::PAYLOAD_FORMAT_INVALID;
+        let Some(id) = publish.packet_id else {
+            let what = "the payload is not UTF-8 as announced";
+            return self.fault(key, &DecodeError { reason, what });
+        };
+        self.owe_ack(key, id, publish.qos, Some(reason));
+        Flow::Next
     }
 
     fn view<'v>(
@@ -248,6 +303,9 @@ impl Shard {
     fn owe_ack(&mut self, key: ConnectionKey, id: PacketId, qos: QoS, reason: Option<ReasonCode>) {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.acks.push(id, qos, reason);
+        if qos == QoS::ExactlyOnce {
+            connection.unreleased = connection.unreleased.saturating_add(1);
+        }
         self.clients.flush_acks(key);
     }
 

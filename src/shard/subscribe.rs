@@ -14,8 +14,7 @@ use super::session::{SessionSlot, Subscribed, key_of, slot_of};
 use super::waiting::{Cause, Source};
 use crate::base::{CoreSet, Key, PacketId, ShardId, Slots};
 use crate::codec::{
-    self, DecodeError, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe,
-    Version,
+    self, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Version,
 };
 use crate::index::{GroupKey, NodeKey, Subscriber};
 use crate::mesh::Carried;
@@ -110,7 +109,7 @@ impl Shard {
     /// Handles a SUBSCRIBE. Nothing is changed when it stalls.
     pub(super) fn subscribe(&mut self, key: ConnectionKey, packet: &Subscribe<'_>) -> Flow {
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
-        if let Err(error) = self.check_subscribe(packet) {
+        if let Err(error) = self.check_subscribe(self.version_of(key), packet) {
             return self.fault(key, &error);
         }
         let texts = packet.filters().map(|(filter, _)| filter);
@@ -132,18 +131,6 @@ impl Shard {
         }
         self.finish_gather(gather);
         Flow::Next
-    }
-
-    fn check_subscribe(&self, packet: &Subscribe<'_>) -> Result<(), DecodeError> {
-        for (filter, options) in packet.filters() {
-            let shared = matches!(Subscription::parse(filter), Ok(Subscription::Shared { .. }));
-            if shared && options.no_local {
-                // [MQTT-3.8.3-4]
-                let what = "no local on a shared subscription";
-                return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
-            }
-        }
-        Ok(())
     }
 
     /// Whether the owners of all `filters` can be told now.
@@ -195,8 +182,8 @@ impl Shard {
         let Ok(subscription) = Subscription::parse(text) else {
             return ReasonCode::TOPIC_FILTER_INVALID;
         };
-        if text.bytes().filter(|byte| *byte == b'/').count() >= limits.filter_levels {
-            return ReasonCode::TOPIC_FILTER_INVALID;
+        if let Some(reason) = self.refused_filter(&subscription) {
+            return reason;
         }
         let Some(session) = self.clients.sessions.get(slot) else {
             return ReasonCode::UNSPECIFIED_ERROR;
@@ -206,9 +193,12 @@ impl Shard {
         {
             return ReasonCode::QUOTA_EXCEEDED;
         }
+        // [MQTT-3.2.2-9]
+        let highest = QoS::from_u8(self.clients.settings.protocol.maximum_qos as u8);
+        let qos = options.qos.min(highest.unwrap_or(QoS::ExactlyOnce));
         let subscriber = Subscriber {
             session: key_of(slot),
-            qos: options.qos,
+            qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
             identifier,
@@ -222,7 +212,7 @@ impl Shard {
                 self.subscribe_shared(slot, gather, text, group, filter, subscriber);
             }
         }
-        ReasonCode(options.qos as u8)
+        ReasonCode(qos as u8)
     }
 
     fn subscribe_plain(
