@@ -31,21 +31,19 @@ impl Rate {
     }
 }
 
-/// One bucket, full at first. What is taken may exceed what it holds: the debt delays what comes
-/// next, so that nothing is too large to pass.
+/// One bucket, full at first. What is larger than a whole bucket passes when it is full, and
+/// delays what comes next.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Bucket {
     full_at_ns: u64,
 }
 
 impl Bucket {
-    /// From when on something may pass; not after `now`: at once.
-    pub fn opens(self, rate: Rate, now: Time) -> Time {
-        let horizon = now.0.saturating_mul(1000).saturating_add(rate.burst_ns());
-        if self.full_at_ns < horizon {
-            return now;
-        }
-        Time(self.full_at_ns.saturating_sub(rate.burst_ns()) / 1000 + 1)
+    /// From when on `count` may pass; not after `now`: at once.
+    pub fn opens(self, rate: Rate, now: Time, count: usize) -> Time {
+        let missing = rate.burst_ns() - rate.cost_ns(count).min(rate.burst_ns());
+        let opens_ns = self.full_at_ns.saturating_sub(missing);
+        Time(opens_ns.div_ceil(1000)).max(now)
     }
 
     /// Takes `count` at `now`.
@@ -70,23 +68,23 @@ mod tests {
         #[test]
         fn no_interval_lets_more_pass_than_burst_and_rate(
             per_s in 1u32..100_000,
-            burst in 1u32..1000,
+            burst in 50u32..1000,
             steps in proptest::collection::vec((0u64..200_000, 1usize..50), 1..200),
         ) {
             let rate = Rate::new(per_s, burst).expect("not zero");
-            let (mut bucket, mut now, mut passed) = (Bucket::default(), Time(1), 0);
+            let (mut bucket, mut now, mut passed) = (Bucket::default(), Time(0), 0);
             for (pause, count) in steps {
                 now.0 += pause;
-                let opens = bucket.opens(rate, now);
-                if opens <= now {
-                    let since_start = u128::from(now.0) * u128::from(per_s) / 1_000_000;
-                    prop_assert!(passed <= u128::from(burst) + since_start, "{passed}");
-                    bucket.take(rate, now, count);
-                    passed += count as u128;
-                } else {
-                    prop_assert!(bucket.opens(rate, Time(opens.0 - 1)) >= opens);
-                    prop_assert_eq!(bucket.opens(rate, opens), opens);
+                let opens = bucket.opens(rate, now, count);
+                if opens > now {
+                    prop_assert_eq!(bucket.opens(rate, Time(opens.0 - 1), count), opens);
+                    prop_assert_eq!(bucket.opens(rate, opens, count), opens);
+                    continue;
                 }
+                bucket.take(rate, now, count);
+                passed += count as u128;
+                let earned = u128::from(now.0) * u128::from(per_s) / 1_000_000;
+                prop_assert!(passed <= u128::from(burst) + earned + 1, "{passed} of {earned}");
             }
         }
     }
@@ -97,11 +95,17 @@ mod tests {
         let mut bucket = Bucket::default();
         let now = Time::from_secs(5);
         for _ in 0..3 {
-            assert_eq!(bucket.opens(rate, now), now);
+            assert_eq!(bucket.opens(rate, now, 1), now);
             bucket.take(rate, now, 1);
         }
-        assert_eq!(bucket.opens(rate, now), Time(5_000_001), "one token was never there");
-        bucket.take(rate, now, 1);
-        assert_eq!(bucket.opens(rate, now), Time(5_100_001), "a tenth of a second each");
+        let next = Time(5_100_000);
+        assert_eq!(bucket.opens(rate, now, 1), next, "a tenth of a second each");
+        bucket.take(rate, next, 1);
+        assert_eq!(bucket.opens(rate, next, 1), Time(5_200_000));
+        // What no bucket holds passes when it is full, and is paid for afterwards.
+        let full = Time(5_400_000);
+        assert_eq!(bucket.opens(rate, next, 100), full);
+        bucket.take(rate, full, 100);
+        assert_eq!(bucket.opens(rate, full, 1), Time(full.0 + 9_800_000));
     }
 }

@@ -26,10 +26,10 @@ impl Quota {
         (rules.messages.is_some() || rules.bytes.is_some()).then(Box::default)
     }
 
-    fn opens(&self, rules: &ListenerRules, message: bool, now: Time) -> Time {
+    fn opens(&self, rules: &ListenerRules, message: bool, bytes: usize, now: Time) -> Time {
         let messages = rules.messages.filter(|_| message);
-        let messages = messages.map_or(now, |rate| self.messages.opens(rate, now));
-        let bytes = rules.bytes.map_or(now, |rate| self.bytes.opens(rate, now));
+        let messages = messages.map_or(now, |rate| self.messages.opens(rate, now, 1));
+        let bytes = rules.bytes.map_or(now, |rate| self.bytes.opens(rate, now, bytes));
         messages.max(bytes)
     }
 
@@ -52,7 +52,7 @@ impl Shard {
         let rules = self.clients.settings.rules(connection.listener);
         let message = frame.packet_type() == PacketType::Publish;
         let quota = connection.quota.as_ref();
-        let opens = quota.map_or(now, |quota| quota.opens(&rules, message, now));
+        let opens = quota.map_or(now, |quota| quota.opens(&rules, message, frame.len, now));
         if opens > now {
             self.wheel.insert(opens, Timer::Quota(key));
             return Flow::Stall(Cause::Quota);
@@ -83,7 +83,7 @@ impl Shard {
         if self.arrivals.len() <= at {
             self.arrivals.resize(at + 1, Bucket::default());
         }
-        let admitted = self.arrivals[at].opens(rate, now) <= now;
+        let admitted = self.arrivals[at].opens(rate, now, 1) <= now;
         if admitted {
             self.arrivals[at].take(rate, now, 1);
         } else {

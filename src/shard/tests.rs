@@ -1,5 +1,13 @@
 //! Whole shards, driven by hand: what a newcomer would try first.
 
+mod capabilities;
+mod connect;
+mod flow;
+mod offences;
+mod quota;
+mod wills;
+pub(super) mod wire;
+
 use super::*;
 use crate::base::{MAX_SHARDS, Time};
 use crate::codec::{ConnectOut, Packet, PublishOut, QoS, SubscribeOptions, SubscribeOut, Version};

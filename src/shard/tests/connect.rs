@@ -208,8 +208,11 @@ fn a_connack_keeps_to_the_largest_packet_of_its_client() {
     let asking = |largest: usize| {
         let maximum_packet_size = NonZeroU32::new(largest as u32);
         let request_response_information = true;
-        let properties =
-            ConnectProperties { maximum_packet_size, request_response_information, ..Default::default() };
+        let properties = ConnectProperties {
+            maximum_packet_size,
+            request_response_information,
+            ..Default::default()
+        };
         ConnectOut { properties, ..v5("c", true, 0) }
     };
     let mut wire = Wire::new(|s| s.protocol.response_topic_prefix = text("replies/"));

@@ -114,7 +114,9 @@ fn mqtt_3_is_closed_without_a_word() {
 
 #[test]
 fn what_comes_before_connect_is_closed_without_a_word() {
-    for bytes in [&b"\xc0\x00"[..], b"\x30\x04\x00\x01t\x00", b"\xe0\x00", b"GET / HTTP/1.1\r\n\r\n"] {
+    for bytes in
+        [&b"\xc0\x00"[..], b"\x30\x04\x00\x01t\x00", b"\xe0\x00", b"GET / HTTP/1.1\r\n\r\n"]
+    {
         let mut wire = Wire::new(|_| {});
         let client = wire.open(Version::V311);
         assert!(wire.send(client, bytes).is_empty(), "[MQTT-3.1.0-1]");

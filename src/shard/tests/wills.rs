@@ -34,25 +34,51 @@ fn every_end_but_a_plain_disconnect_publishes_the_will() {
         ("the network", |wire, client| wire.cut(client), 1),
         ("a malformed packet", |wire, client| drop(wire.send(client, &[0xf0, 1, 0xff])), 1),
         ("a protocol error", |wire, client| drop(wire.send(client, &[0xd0, 0])), 1),
-        ("a second CONNECT", |wire, client| {
-            let mut bytes = Vec::new();
-            v5("mortal", true, 0).encode(&mut bytes);
-            wire.send(client, &bytes);
-        }, 1),
+        (
+            "a second CONNECT",
+            |wire, client| {
+                let mut bytes = Vec::new();
+                v5("mortal", true, 0).encode(&mut bytes);
+                wire.send(client, &bytes);
+            },
+            1,
+        ),
         ("keep alive", |wire, _| wire.wait_s(16), 1),
-        ("take-over", |wire, _| drop(wire.connect(&v5("mortal", false, 0))), 1),
-        ("DISCONNECT 0x04", |wire, client| {
-            wire.leave(client, ReasonCode::DISCONNECT_WITH_WILL, None);
-        }, 1),
-        ("DISCONNECT 0x80", |wire, client| {
-            wire.leave(client, ReasonCode::UNSPECIFIED_ERROR, None);
-        }, 1),
-        ("DISCONNECT 0x98", |wire, client| {
-            wire.leave(client, ReasonCode::ADMINISTRATIVE_ACTION, None);
-        }, 1),
-        ("an expiry that may not be", |wire, client| {
-            wire.leave(client, ReasonCode::SUCCESS, Some(5));
-        }, 1),
+        (
+            "take-over",
+            |wire, _| {
+                wire.connect(&v5("mortal", false, 0));
+            },
+            1,
+        ),
+        (
+            "DISCONNECT 0x04",
+            |wire, client| {
+                wire.leave(client, ReasonCode::DISCONNECT_WITH_WILL, None);
+            },
+            1,
+        ),
+        (
+            "DISCONNECT 0x80",
+            |wire, client| {
+                wire.leave(client, ReasonCode::UNSPECIFIED_ERROR, None);
+            },
+            1,
+        ),
+        (
+            "DISCONNECT 0x98",
+            |wire, client| {
+                wire.leave(client, ReasonCode::ADMINISTRATIVE_ACTION, None);
+            },
+            1,
+        ),
+        (
+            "an expiry that may not be",
+            |wire, client| {
+                wire.leave(client, ReasonCode::SUCCESS, Some(5));
+            },
+            1,
+        ),
         ("DISCONNECT 0x00", |wire, client| drop(wire.leave(client, ReasonCode::SUCCESS, None)), 0),
     ];
     for (what, end, expected) in ends {
@@ -75,8 +101,13 @@ fn a_disconnect_of_mqtt_3_deletes_the_will() {
         (Version::V311, &[0xe0, 1, 0], 1),
     ] {
         let (mut wire, watcher) = watched();
-        let connect =
-            ConnectOut { version, client_id: "m", clean_start: true, will: will(0), ..Default::default() };
+        let connect = ConnectOut {
+            version,
+            client_id: "m",
+            clean_start: true,
+            will: will(0),
+            ..Default::default()
+        };
         let client = wire.connect(&connect);
         wire.send(client, bytes);
         assert_eq!(wills(&mut wire, watcher), expected);
@@ -125,7 +156,9 @@ fn a_session_that_goes_on_cancels_its_delayed_will() {
 #[test]
 fn a_take_over_publishes_a_will_without_delay_and_one_whose_session_ends() {
     // (clean start of the newcomer, delay, expected).
-    for (clean_start, delay_s, expected) in [(false, 0, 1), (true, 0, 1), (true, 50, 1), (false, 50, 0)] {
+    for (clean_start, delay_s, expected) in
+        [(false, 0, 1), (true, 0, 1), (true, 50, 1), (false, 50, 0)]
+    {
         let (mut wire, watcher) = watched();
         let old = wire.connect(&mortal(true, 100, delay_s));
         wire.connect(&v5("mortal", clean_start, 100));
@@ -144,15 +177,17 @@ fn a_take_over_publishes_a_will_without_delay_and_one_whose_session_ends() {
 #[test]
 fn the_expiry_of_a_will_counts_from_its_publication_and_its_properties_come_along() {
     let (mut wire, watcher) = watched();
-    let properties = PublishProperties { message_expiry: Some(9), ..PublishProperties::default() };
+    let mut properties = PublishProperties::default();
+    properties.message_expiry = Some(9);
     let will = will(20).map(|will| Will { properties, ..will });
     let client = wire.connect(&ConnectOut { will, ..v5("mortal", true, 100) });
     wire.cut(client);
-    wire.wait_s(21);
+    wire.wait_s(20);
     let got = wire.take(watcher);
     assert_eq!(publication(&got[0], Version::V5).properties.message_expiry, Some(9));
     // Content type, response topic, correlation data, two user properties.
-    let forwarded = b"\x03\x00\x01c\x08\x00\x01r\x09\x00\x01d\x26\x00\x01k\x00\x01v\x26\x00\x01k\x00\x01w";
+    let forwarded =
+        b"\x03\x00\x01c\x08\x00\x01r\x09\x00\x01d\x26\x00\x01k\x00\x01v\x26\x00\x01k\x00\x01w";
     let mut body = b"\x00\x04MQTT\x05\x06\x00\x00\x00\x00\x01w".to_vec();
     body.push(forwarded.len() as u8);
     body.extend(forwarded);
@@ -169,7 +204,9 @@ fn the_expiry_of_a_will_counts_from_its_publication_and_its_properties_come_alon
 #[test]
 fn session_expiry_can_be_changed_at_disconnect_but_not_out_of_nothing() {
     // (at CONNECT, at DISCONNECT, seconds it lives).
-    for (asked, changed, lives_s) in [(100, Some(5), 5), (5, Some(50), 50), (50, None, 50), (50, Some(0), 0)] {
+    for (asked, changed, lives_s) in
+        [(100, Some(5), 5), (5, Some(50), 50), (50, None, 50), (50, Some(0), 0)]
+    {
         let mut wire = Wire::new(|_| {});
         let client = wire.connect(&v5("c", true, asked));
         assert_eq!(wire.leave(client, ReasonCode::SUCCESS, changed), [] as [Vec<u8>; 0]);

@@ -5,7 +5,7 @@ use super::Bench;
 use crate::base::PacketId;
 use crate::codec::{
     self, Connack, ConnectOut, ConnectProperties, Disconnect, Packet, PacketType, Publish,
-    PublishOut, QoS, ReasonCode, SubscribeOptions, SubscribeOut, Suback, Version,
+    PublishOut, QoS, ReasonCode, SubscribeOptions, SubscribeOut, Version,
 };
 
 /// A client of the shard: its connection and the version it speaks.
@@ -66,7 +66,8 @@ impl Wire {
     /// Sends a CONNECT and expects success; the CONNACK is taken.
     pub fn connect(&mut self, connect: &ConnectOut<'_>) -> Client {
         let (client, answer) = self.try_connect(connect);
-        let Packet::Connack(connack) = read(&packets(&answer)[0], connect.version) else {
+        let first = &packets(&answer)[0];
+        let Packet::Connack(connack) = read(first, connect.version) else {
             panic!("no CONNACK: {answer:?}")
         };
         assert_eq!(connack.reason, ReasonCode::SUCCESS);
@@ -126,20 +127,14 @@ impl Wire {
     /// Subscribes to one filter; the reason code in the SUBACK.
     pub fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) -> ReasonCode {
         let answers = self.subscribe_all(client, &[filter], qos);
-        let Packet::Suback(Suback { .. }) = read(&answers[0], client.version) else {
+        let Packet::Suback(suback) = read(&answers[0], client.version) else {
             panic!("no SUBACK: {answers:?}")
         };
-        let Packet::Suback(suback) = read(&answers[0], client.version) else { unreachable!() };
         suback.reasons().next().expect("a reason code")
     }
 
     /// Subscribes; whatever comes back.
-    pub fn subscribe_all(
-        &mut self,
-        client: Client,
-        filters: &[&str],
-        qos: QoS,
-    ) -> Vec<Vec<u8>> {
+    pub fn subscribe_all(&mut self, client: Client, filters: &[&str], qos: QoS) -> Vec<Vec<u8>> {
         let options = SubscribeOptions { qos, ..SubscribeOptions::default() };
         let filters: Vec<_> = filters.iter().map(|filter| (*filter, options)).collect();
         let mut bytes = Vec::new();
@@ -166,7 +161,12 @@ impl Wire {
     }
 
     /// Sends a DISCONNECT.
-    pub fn leave(&mut self, client: Client, reason: ReasonCode, expiry_s: Option<u32>) -> Vec<Vec<u8>> {
+    pub fn leave(
+        &mut self,
+        client: Client,
+        reason: ReasonCode,
+        expiry_s: Option<u32>,
+    ) -> Vec<Vec<u8>> {
         let packet = Disconnect { reason, session_expiry: expiry_s, ..Disconnect::default() };
         let mut bytes = Vec::new();
         packet.encode(client.version, &mut bytes);
