@@ -252,11 +252,22 @@ fn relations_name_the_key_that_was_written() {
         ("[runtime]\nstall_warn_ms = 20000\n", "line 2: runtime.stall_warn_ms"),
         ("[runtime]\nshards = 2\n[topics]\npin = [{ prefix = \"a\", shard = 2 }]\n", "line 4"),
         ("[[listener]]\nmax_connections = 5\n", "line 2: listener[0].lobby"),
+        ("[[listener]]\nmin_version = \"5\"\nmax_version = \"3.1\"\n", "line 3: listener[0]"),
+        ("[[listener]]\nmessages_burst = 5\n", "line 2: listener[0].messages_burst"),
+        ("[[listener]]\nbytes_burst = 5\n", "line 2: listener[0].bytes_burst"),
     ] {
         let fault = &faults(text)[0];
         assert!(fault.starts_with(key), "{fault}");
     }
     assert!(parse("[runtime]\nstall_warn_ms = 20000\nstall_abort_s = 0\n").is_ok());
+    for text in [
+        "[[listener]]\nmin_version = \"3.1.1\"\nmax_version = \"3.1.1\"\n",
+        "[[listener]]\nmessages_burst = 5\nmessages_per_s = 1\n",
+        "[protocol]\nserver_reference = \"a:1\"\nmaximum_qos = 0\n",
+    ] {
+        assert!(parse(text).is_ok(), "{text}");
+    }
+    assert!(faults("[protocol]\nserver_reference = \"\\u0000\"\n")[0].contains("can't carry"));
 }
 
 #[test]

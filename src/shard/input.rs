@@ -163,7 +163,7 @@ impl Shard {
                     let flow = self.packet(key, &frame);
                     if matches!(flow, Flow::Next) {
                         used += len;
-                        if frame.packet_type() == codec::PacketType::Connect {
+                        if frame.first >> 4 == codec::PacketType::Connect as u8 {
                             version = self.version_of(key);
                         }
                     }

@@ -153,7 +153,7 @@ impl Shard {
         let in_use = connection.acks.at_least_once() + usize::from(connection.unreleased);
         let maximum = usize::from(self.clients.settings.session.receive_maximum);
         if in_use >= maximum && connection.version == Version::V5 {
-            // [MQTT-3.3.4-7], [MQTT-3.3.4-8]
+            // [MQTT-3.3.4-7]
             let what = "more messages in flight than the receive maximum";
             return Err(DecodeError { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, what });
         }

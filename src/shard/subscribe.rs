@@ -193,7 +193,7 @@ impl Shard {
         {
             return ReasonCode::QUOTA_EXCEEDED;
         }
-        // [MQTT-3.2.2-9]
+        // Any QoS may be asked for [MQTT-3.2.2-10].
         let highest = QoS::from_u8(self.clients.settings.protocol.maximum_qos as u8);
         let qos = options.qos.min(highest.unwrap_or(QoS::ExactlyOnce));
         let subscriber = Subscriber {
