@@ -5,6 +5,8 @@ mod connect;
 mod flow;
 mod offences;
 mod quota;
+mod retained;
+mod sessions;
 mod wills;
 pub(super) mod wire;
 

@@ -398,11 +398,14 @@ fn properties_arrive_unaltered_and_in_order() {
         properties: ConnectProperties::default(),
         ..v5("publisher", true, 0)
     });
-    let forwarded =
-        b"\x26\x00\x01k\x00\x01v\x01\x01\x03\x00\x01c\x26\x00\x01k\x00\x01w\x08\x00\x01r\x09\x00\x01\xff";
+    let forwarded = [
+        &b"\x26\x00\x01k\x00\x01v\x01\x01\x03\x00\x01c"[..],
+        b"\x26\x00\x01k\x00\x01w\x08\x00\x01r\x09\x00\x01\xff",
+    ]
+    .concat();
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let mut out = message("t", qos, 1, b"x");
-        out.forwarded = forwarded;
+        out.forwarded = &forwarded;
         wire.publish(publisher, &out);
         let got = wire.take(reader);
         assert_eq!(publication(&got[0], Version::V5).properties.raw, forwarded);
