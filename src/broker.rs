@@ -233,6 +233,7 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         epoch: secret(2) as u32,
         seed: secret(3),
         session: config.session.clone(),
+        topics: config.topics.clone(),
         limits: config.limits.clone(),
         tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
         connect_deadlines_us: deadlines.collect(),

@@ -92,3 +92,27 @@ choice! {
         "publisher" => Publisher,
     }
 }
+
+choice! {
+    /// Which packets a rewrite rule is for.
+    pub enum RewriteAction {
+        /// The topic of a PUBLISH or of a will.
+        "publish" => Publish,
+        /// The filters of SUBSCRIBE and UNSUBSCRIBE.
+        "subscribe" => Subscribe,
+        /// Both.
+        "all" => All,
+    }
+}
+
+choice! {
+    /// Whether retained messages are sent for a subscription that the broker makes.
+    pub enum SendRetained {
+        /// At each connect that makes the subscription.
+        "send" => Send,
+        /// Only if the subscription did not exist.
+        "send_if_new" => SendIfNew,
+        /// Never.
+        "never" => Never,
+    }
+}

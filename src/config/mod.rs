@@ -19,10 +19,13 @@ mod reference;
 mod relation;
 pub mod setting;
 pub mod table;
+mod topic;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+pub use choice::{
+    Choice, LateOverflow, LogLevel, Overflow, RewriteAction, Route, SendRetained, Sleep,
+};
 pub use cpus::Cpus;
 pub use explain::explain;
 pub use fault::Fault;
@@ -30,9 +33,10 @@ pub use name::{ListenerName, TopicPrefix};
 pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
-    DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
-    TopicsConfig,
+    AutoSubscribeRule, DepthRule, LimitsConfig, ListenerConfig, PinRule, RewriteRule, RouteRule,
+    RuntimeConfig, SessionConfig, TopicsConfig,
 };
+pub use topic::{ClientPattern, RuleFilter};
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
 /// without a file.

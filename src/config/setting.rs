@@ -1,6 +1,8 @@
 //! How single values are read from TOML and written back.
 
-use super::choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::choice::{
+    Choice, LateOverflow, LogLevel, Overflow, RewriteAction, Route, SendRetained, Sleep,
+};
 use super::key::{Bounds, Key, Section};
 use super::read::{Given, Scan};
 use std::net::SocketAddr;
@@ -84,7 +86,7 @@ macro_rules! numbers {
         }
     )+ };
 }
-numbers!(u16, u32, usize);
+numbers!(u8, u16, u32, usize);
 
 impl Setting for bool {
     fn kind() -> String {
@@ -132,7 +134,7 @@ macro_rules! words {
         }
     )+ };
 }
-words!(Sleep, LogLevel, Overflow, LateOverflow, Route);
+words!(Sleep, LogLevel, Overflow, LateOverflow, Route, RewriteAction, SendRetained);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(

@@ -79,7 +79,8 @@ impl Shard {
         Ok(!plain.is_empty() || !self.picks.is_empty())
     }
 
-    fn check_budget(&mut self) -> Result<(), Cause> {
+    /// Whether this tick can take one message more.
+    pub(super) fn check_budget(&mut self) -> Result<(), Cause> {
         if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
             return Err(Cause::Budget);
         }

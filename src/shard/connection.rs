@@ -87,6 +87,8 @@ pub struct TopicCache {
     pub owner: ShardId,
     /// Whether its live messages are routed here although it is owned elsewhere.
     pub by_publisher: bool,
+    /// Whether it asks for a delay.
+    pub delayed: bool,
     /// What it matches here.
     pub matched: Option<Rc<Matched>>,
 }
@@ -98,6 +100,8 @@ pub struct Connection {
     pub(super) listener: u16,
     pub(super) version: Version,
     pub(super) session: Option<SessionKey>,
+    /// What the client called itself, kept where rules about topics or subscriptions exist.
+    pub(super) user_name: Option<Box<str>>,
     /// The client asked for reason strings and user properties.
     pub(super) problem_information: bool,
     /// On the list of connections with output.
@@ -137,6 +141,7 @@ impl Connection {
             listener,
             version: Version::V311,
             session: None,
+            user_name: None,
             problem_information: true,
             dirty: false,
             stalled: None,

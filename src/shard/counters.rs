@@ -21,11 +21,13 @@ pub enum DropCause {
     GroupGone,
     /// A retained message was over the limit of the store.
     RetainedLimit,
+    /// QoS 0 or a will that was refused, where nobody can be told.
+    Refused,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 9] = [
+    pub const ALL: [DropCause; 10] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -35,6 +37,7 @@ impl DropCause {
         DropCause::ConnectionClosed,
         DropCause::GroupGone,
         DropCause::RetainedLimit,
+        DropCause::Refused,
     ];
 
     /// The label under which the cause is reported.
@@ -49,6 +52,7 @@ impl DropCause {
             DropCause::ConnectionClosed => "connection_closed",
             DropCause::GroupGone => "group_gone",
             DropCause::RetainedLimit => "retained_limit",
+            DropCause::Refused => "refused",
         }
     }
 }
@@ -111,6 +115,10 @@ counters! {
     publishes_received,
     /// Messages that this shard accepted as owner (or routed itself in publisher mode).
     messages_accepted,
+    /// QoS 1 and 2 messages refused with a reason code, or by closing an MQTT 3 connection.
+    publishes_refused,
+    /// Messages taken in to be published later.
+    delayed_held,
     /// PUBLISH packets sent, retransmissions included.
     publishes_sent,
     /// Entries forwarded to an owner.

@@ -3,7 +3,7 @@
 use super::connection::{ConnectionKey, Phase};
 use super::counters::DropCause;
 use super::input::Flow;
-use super::publish::Destination;
+use super::publish::{Destination, Routed};
 use super::session::{SessionSlot, slot_of};
 use super::timers::Timer;
 use super::waiting::Source;
@@ -11,6 +11,7 @@ use super::{Command, Shard};
 use crate::base::Time;
 use crate::codec::{Disconnect, ReasonCode, Version};
 use crate::session::PendingAcks;
+use crate::topic::Delayed;
 
 impl Shard {
     /// A DISCONNECT from the client [MQTT-3.14.4-3].
@@ -156,12 +157,19 @@ impl Shard {
             let Some(message) = self.own.pop_front() else { return };
             let view = message.view();
             let owner = self.clients.settings.placement.owner(view.topic);
-            let destination = Destination { owner, by_publisher: false, matched: None };
-            if let Err(cause) = self.route(&view, destination, None) {
-                self.waiting.add(cause, Source::Own);
-                self.own_waits = Some(cause);
-                self.own.push_front(message);
-                return;
+            let delayed = Delayed::is_asked(view.topic);
+            let destination = Destination { owner, by_publisher: false, delayed, matched: None };
+            match self.route(&view, destination, None) {
+                Ok(Routed::Answered(reason)) if reason.is_error() => {
+                    self.clients.dropped(DropCause::Refused, 1);
+                }
+                Ok(Routed::Answered(_) | Routed::Forwarded) => {}
+                Err(cause) => {
+                    self.waiting.add(cause, Source::Own);
+                    self.own_waits = Some(cause);
+                    self.own.push_front(message);
+                    return;
+                }
             }
         }
     }

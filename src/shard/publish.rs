@@ -2,6 +2,7 @@
 
 use super::accept::Duty;
 use super::connection::{ConnectionKey, TopicCache};
+use super::counters::DropCause;
 use super::entry::{self, AckTo, Scope};
 use super::input::Flow;
 use super::placement::Route;
@@ -12,13 +13,13 @@ use crate::base::{PacketId, PublisherId, ShardId, Time};
 use crate::codec::{DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::index::Matched;
 use crate::session::{Arrival, MessageView, Payload};
-use crate::topic::{AliasTable, TopicName};
+use crate::topic::{AliasTable, Delayed, TopicName, delayed};
 use std::rc::Rc;
 
 /// What became of a routed message.
 pub(super) enum Routed {
-    /// This shard accepted it; whether anybody is interested.
-    Accepted(bool),
+    /// This shard has decided, and this is its answer.
+    Answered(ReasonCode),
     /// Its owner will say.
     Forwarded,
 }
@@ -27,6 +28,8 @@ pub(super) enum Routed {
 pub(super) struct Destination {
     pub(super) owner: ShardId,
     pub(super) by_publisher: bool,
+    /// The topic asks for a delay: its owner holds the message.
+    pub(super) delayed: bool,
     pub(super) matched: Option<Rc<Matched>>,
 }
 
@@ -38,6 +41,13 @@ impl Shard {
             Ok(topic) => topic,
             Err(error) => return self.fault(key, &error),
         };
+        let rewritten;
+        let topic = if self.has_rewrites() {
+            rewritten = self.rewrite_topic(&self.identity(key), topic);
+            &*rewritten
+        } else {
+            topic
+        };
         let Some(destination) = self.destination(key, topic) else {
             return self.fault(
                 key,
@@ -48,11 +58,13 @@ impl Shard {
             return self.fault(key, &error);
         }
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
-        let flow = match publish.packet_id {
-            Some(id) if publish.qos == QoS::ExactlyOnce => {
+        let refused = if destination.delayed { self.refused_delay(topic) } else { None };
+        let flow = match (refused, publish.packet_id) {
+            (Some(reason), _) => self.refuse_publish(key, publish, reason),
+            (None, Some(id)) if publish.qos == QoS::ExactlyOnce => {
                 self.publish_once(key, slot, publish, topic, destination, id)
             }
-            id => self.publish_at_least(key, slot, publish, topic, destination, id),
+            (None, id) => self.publish_at_least(key, slot, publish, topic, destination, id),
         };
         if matches!(flow, Flow::Next) {
             self.clients.counters.publishes_received += 1;
@@ -106,24 +118,26 @@ impl Shard {
     fn destination(&mut self, key: ConnectionKey, topic: &str) -> Option<Destination> {
         let connection = self.clients.connections.get_mut(key)?;
         let cache = connection.topic.get_or_insert_default();
-        if cache.topic != topic {
+        if cache.topic != topic || topic.is_empty() {
             let name = TopicName::new(topic).ok()?;
             let placement = &self.clients.settings.placement;
             cache.owner = placement.owner(name.as_str());
-            cache.by_publisher =
-                cache.owner != self.me && placement.route(topic) == Route::Publisher;
+            cache.delayed = Delayed::is_asked(topic);
+            cache.by_publisher = cache.owner != self.me
+                && !cache.delayed
+                && placement.route(topic) == Route::Publisher;
             cache.matched = None;
             cache.topic.clear();
             cache.topic.push_str(topic);
         }
-        let TopicCache { owner, by_publisher, .. } = **cache;
-        if owner != self.me && !by_publisher {
-            return Some(Destination { owner, by_publisher, matched: None });
+        let TopicCache { owner, by_publisher, delayed, .. } = **cache;
+        if owner != self.me && !by_publisher || delayed {
+            return Some(Destination { owner, by_publisher, delayed, matched: None });
         }
         if !cache.matched.as_ref().is_some_and(|matched| self.index.is_current(matched)) {
             cache.matched = Some(self.index.matches(TopicName::assume_checked(topic)));
         }
-        Some(Destination { owner, by_publisher, matched: cache.matched.clone() })
+        Some(Destination { owner, by_publisher, delayed, matched: cache.matched.clone() })
     }
 
     fn check_publish(
@@ -137,7 +151,8 @@ impl Shard {
             let what = "a subscription identifier in a PUBLISH of a client";
             return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
         }
-        if topic.bytes().filter(|byte| *byte == b'/').count() >= limits.topic_levels {
+        let levels = delayed::target(topic).bytes().filter(|byte| *byte == b'/').count() + 1;
+        if levels > limits.topic_levels {
             let what = "too many topic levels";
             return Err(DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what });
         }
@@ -200,9 +215,11 @@ impl Shard {
                     self.owe_ack(key, id, QoS::AtLeastOnce, None);
                 }
             }
-            Ok(Routed::Accepted(interest)) => {
+            Ok(Routed::Answered(reason)) if reason.is_error() => {
+                return self.refuse_publish(key, publish, reason);
+            }
+            Ok(Routed::Answered(reason)) => {
                 if let Some(id) = id {
-                    let reason = accepted_reason(interest);
                     self.owe_ack(key, id, QoS::AtLeastOnce, Some(reason));
                 }
             }
@@ -234,13 +251,39 @@ impl Shard {
                     return Flow::Stall(cause);
                 }
                 Ok(Routed::Forwarded) => self.owe_ack(key, id, QoS::ExactlyOnce, None),
-                Ok(Routed::Accepted(interest)) => {
+                Ok(Routed::Answered(reason)) => {
                     if let Some(session) = self.clients.sessions.get_mut(slot) {
-                        session.receiving.settle(id, true);
+                        session.receiving.settle(id, !reason.is_error());
                     }
-                    self.owe_ack(key, id, QoS::ExactlyOnce, Some(accepted_reason(interest)));
+                    if reason.is_error() {
+                        return self.refuse_publish(key, publish, reason);
+                    }
+                    self.owe_ack(key, id, QoS::ExactlyOnce, Some(reason));
                 }
             },
+        }
+        Flow::Next
+    }
+
+    /// Refuses a message alone. Where no acknowledgement can say so it is counted as dropped
+    /// (QoS 0), or the connection ends (MQTT 3, whose PUBACK would be a lie) [MQTT-3.3.5-2].
+    fn refuse_publish(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+    ) -> Flow {
+        match publish.packet_id {
+            None => self.clients.dropped(DropCause::Refused, 1),
+            Some(id) if self.version_of(key) == Version::V5 => {
+                self.clients.counters.publishes_refused += 1;
+                self.owe_ack(key, id, publish.qos, Some(reason));
+            }
+            Some(_) => {
+                self.clients.counters.publishes_refused += 1;
+                let what = "a refused PUBLISH that no acknowledgement can tell of";
+                return self.fault(key, &DecodeError { reason, what });
+            }
         }
         Flow::Next
     }
@@ -277,11 +320,15 @@ impl Shard {
         destination: Destination,
         ack: Option<AckTo>,
     ) -> Result<Routed, Cause> {
-        let Destination { owner, by_publisher, matched } = destination;
+        let Destination { owner, by_publisher, delayed, matched } = destination;
         if owner == self.me {
+            if let Some(Ok(delayed)) = Delayed::parse(view.topic).filter(|_| delayed) {
+                return self.hold(view, delayed).map(Routed::Answered);
+            }
             let matched = matched
                 .unwrap_or_else(|| self.index.matches(TopicName::assume_checked(view.topic)));
-            return self.accept(view, &matched, Duty::Owner).map(Routed::Accepted);
+            let accepted = self.accept(view, &matched, Duty::Owner);
+            return accepted.map(|interest| Routed::Answered(accepted_reason(interest)));
         }
         if let Some(matched) = matched.filter(|_| by_publisher && !view.retain) {
             let groups = self.index.has_groups(&matched);
@@ -290,7 +337,7 @@ impl Shard {
             }
             let interest = self.accept(view, &matched, Duty::Publisher)?;
             if !groups {
-                return Ok(Routed::Accepted(interest));
+                return Ok(Routed::Answered(accepted_reason(interest)));
             }
             self.request_publish(owner, view, Scope::Groups, ack);
             return Ok(Routed::Forwarded);

@@ -1,7 +1,7 @@
 //! What a shard is told at its start.
 
 use super::placement::Placement;
-use crate::config::{LimitsConfig, SessionConfig};
+use crate::config::{LimitsConfig, SessionConfig, TopicsConfig};
 use crate::session::{OutboxLimits, Overflow};
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub placement: Arc<Placement>,
     /// What a session may hold.
     pub session: SessionConfig,
+    /// What topics mean beyond the standard. Ownership comes from `placement`.
+    pub topics: TopicsConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
     /// Tick budgets.
@@ -53,6 +55,7 @@ impl Settings {
             seed: 1,
             placement: Arc::new(placement),
             session: SessionConfig::default(),
+            topics: TopicsConfig::default(),
             limits: LimitsConfig::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],

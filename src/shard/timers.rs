@@ -20,6 +20,8 @@ pub(super) enum Timer {
     SessionEnd(SessionSlot),
     /// The will's delay is over.
     WillDue(SessionSlot),
+    /// A held message is due; the tick looks for it.
+    DelayedDue,
 }
 
 /// When to look at the keep-alive of `connection` next; whole seconds, so that ten thousand
@@ -61,6 +63,7 @@ impl Shard {
                 }
             }
             Timer::KeepAlive(key) => self.check_keep_alive(key, now),
+            Timer::DelayedDue => {}
             Timer::SessionEnd(slot) => self.check_session_end(slot, now),
             Timer::WillDue(slot) => {
                 if self.clients.sessions.get(slot).is_some_and(|session| session.will_due <= now) {
