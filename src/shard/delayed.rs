@@ -28,7 +28,7 @@ pub(super) struct Held {
     messages: BTreeMap<(Time, u64), Rc<Message>>,
     coming: u64,
     bytes: usize,
-    /// The earliest time at which a timer will wake the shard for them.
+    /// When the first one is due, for which a timer is set.
     armed: Time,
 }
 
@@ -110,7 +110,7 @@ impl Shard {
 
     /// Whether a held message is due and may leave in the next tick.
     pub(super) fn has_due_delayed(&self) -> bool {
-        self.own_waits.is_none() && self.held.next_due() <= self.clients.now
+        self.own_waits.is_none() && self.held.armed <= self.clients.now
     }
 
     /// Hands due messages on for publication, as many as one tick allows and no more than can

@@ -41,13 +41,37 @@ impl Shard {
             Ok(topic) => topic,
             Err(error) => return self.fault(key, &error),
         };
-        let rewritten;
-        let topic = if self.has_rewrites() {
-            rewritten = self.rewrite_topic(&self.identity(key), topic);
-            &*rewritten
+        let flow = if self.has_rewrites() {
+            let rewritten = self.rewrite_topic(&self.identity(key), topic);
+            self.publish_rewritten(key, publish, topic, &rewritten)
         } else {
-            topic
+            self.publish_to(key, publish, topic)
         };
+        if matches!(flow, Flow::Next) {
+            self.clients.counters.publishes_received += 1;
+            self.keep_alias(key, publish);
+        }
+        flow
+    }
+
+    /// A rule's fault is not the client's: what it makes unusable is refused, and that is all.
+    fn publish_rewritten(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        named: &str,
+        topic: &str,
+    ) -> Flow {
+        if topic == named || TopicName::new(topic).is_ok() {
+            return self.publish_to(key, publish, topic);
+        }
+        match self.check_publish(key, publish, named) {
+            Ok(()) => self.refuse_publish(key, publish, ReasonCode::TOPIC_NAME_INVALID),
+            Err(error) => self.fault(key, &error),
+        }
+    }
+
+    fn publish_to(&mut self, key: ConnectionKey, publish: &Publish<'_>, topic: &str) -> Flow {
         let Some(destination) = self.destination(key, topic) else {
             return self.fault(
                 key,
@@ -59,18 +83,13 @@ impl Shard {
         }
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
         let refused = if destination.delayed { self.refused_delay(topic) } else { None };
-        let flow = match (refused, publish.packet_id) {
+        match (refused, publish.packet_id) {
             (Some(reason), _) => self.refuse_publish(key, publish, reason),
             (None, Some(id)) if publish.qos == QoS::ExactlyOnce => {
                 self.publish_once(key, slot, publish, topic, destination, id)
             }
             (None, id) => self.publish_at_least(key, slot, publish, topic, destination, id),
-        };
-        if matches!(flow, Flow::Next) {
-            self.clients.counters.publishes_received += 1;
-            self.keep_alias(key, publish);
         }
-        flow
     }
 
     pub(super) fn session_of(&self, key: ConnectionKey) -> Option<SessionSlot> {
@@ -118,7 +137,7 @@ impl Shard {
     fn destination(&mut self, key: ConnectionKey, topic: &str) -> Option<Destination> {
         let connection = self.clients.connections.get_mut(key)?;
         let cache = connection.topic.get_or_insert_default();
-        if cache.topic != topic || topic.is_empty() {
+        if cache.topic != topic {
             let name = TopicName::new(topic).ok()?;
             let placement = &self.clients.settings.placement;
             cache.owner = placement.owner(name.as_str());

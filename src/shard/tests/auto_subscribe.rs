@@ -127,8 +127,9 @@ fn limits_and_refusals_hold_for_rules_as_well() {
         let one = bench.connect(0, "one", Version::V5);
         let two = bench.connect(0, "two", Version::V5);
         assert_eq!(bench.shards.iter().map(Shard::exclusive_count).sum::<usize>(), 1);
+        let publisher = bench.connect(0, "", Version::V5);
         for topic in ["a/one", "x", "u/one", "over/the/limit"] {
-            publish(&mut bench, one, topic, false);
+            publish(&mut bench, publisher, topic, false);
         }
         let topics = |found: Vec<(String, QoS)>| {
             let mut topics: Vec<_> = found.into_iter().map(|(topic, _)| topic).collect();

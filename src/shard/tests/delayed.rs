@@ -205,6 +205,7 @@ fn a_will_can_be_delayed() {
         };
         let client = bench.join(0, &connect);
         bench.shards[client.0].end_of_input(client.1);
+        bench.pass(0);
         bench.pass(5);
         assert_eq!(bench.received(subscriber), []);
         bench.pass(3);

@@ -20,6 +20,7 @@ fn one_session_has_a_filter_until_it_unsubscribes() {
         let mut bench = Bench::new(count);
         let clients: Vec<_> =
             (0..6).map(|n| bench.connect(n % count, &format!("c{n}"), Version::V5)).collect();
+        let publisher = bench.connect(0, "publisher", Version::V5);
         for filter in ["a/b", "a/#", "+/b", "x"] {
             let exclusive = format!("$exclusive/{filter}");
             for holder in &clients {
@@ -32,7 +33,7 @@ fn one_session_has_a_filter_until_it_unsubscribes() {
                 // The holder may ask again, with other options.
                 assert_eq!(bench.subscribe(*holder, &[&exclusive]), GRANTED);
                 assert_eq!(held(&bench), 1);
-                publish(&mut bench, clients[0], "a/b");
+                publish(&mut bench, publisher, "a/b");
                 let expected = usize::from(filter != "x");
                 for client in &clients {
                     let expected = if client == holder { expected } else { 0 };
@@ -42,7 +43,7 @@ fn one_session_has_a_filter_until_it_unsubscribes() {
                 assert_eq!(held(&bench), 0);
             }
         }
-        publish(&mut bench, clients[0], "a/b");
+        publish(&mut bench, publisher, "a/b");
         assert!(clients.iter().all(|client| bench.received(*client).is_empty()));
     }
 }
@@ -95,7 +96,8 @@ fn a_clean_start_asks_in_the_same_breath_and_gets_it() {
         });
         assert_eq!(answers, [0, 0, 0]);
         assert_eq!(held(&bench), 1);
-        publish(&mut bench, again, "a/b");
+        let publisher = bench.connect(0, "publisher", Version::V5);
+        publish(&mut bench, publisher, "a/b");
         assert_eq!(bench.received(again).len(), 1);
         bench.unsubscribe(again, "$exclusive/a/#");
         assert_eq!(held(&bench), 0);
@@ -112,7 +114,8 @@ fn plain_subscriptions_of_others_are_not_concerned() {
     assert_eq!(bench.subscribe(one, &["a"]), [0x8f]);
     assert_eq!(bench.subscribe(other, &["$exclusive/a"]), [0x8f]);
     assert_eq!(bench.unsubscribe(one, "a"), 0x11);
-    publish(&mut bench, one, "a");
+    let publisher = bench.connect(0, "publisher", Version::V5);
+    publish(&mut bench, publisher, "a");
     assert_eq!((bench.received(one).len(), bench.received(other).len()), (1, 2));
     assert_eq!(bench.unsubscribe(one, "$exclusive/a"), 0);
     assert_eq!(bench.subscribe(one, &["a"]), GRANTED);

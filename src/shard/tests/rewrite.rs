@@ -135,7 +135,8 @@ fn who_has_no_fitting_name_is_refused_and_stays_connected() {
     };
     let ann = bench.join(0, &connect);
     assert_eq!(bench.subscribe(ann, &["user/#"]), [1]);
-    bench.publish(ann, Version::V5, &sent);
+    let own = bench.connect(1, "p", Version::V5);
+    bench.publish(own, Version::V5, &out("users/ann/a", QoS::AtMostOnce));
     assert_eq!(topics(&mut bench, ann), ["users/ann/a"]);
 }
 
