@@ -85,13 +85,6 @@ impl Shard {
             session.receiving.settle(id, !reason.is_error());
         }
         let Some(key) = session.connection else { return };
-        if reason.is_error() {
-            self.clients.counters.publishes_refused += 1;
-            if self.version_of(key) != Version::V5 {
-                // No acknowledgement of MQTT 3 can tell, and a positive one would be a lie.
-                return self.clients.doomed.push((key, reason));
-            }
-        }
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.acks.settle(id, qos, reason);
             self.clients.flush_acks(key);

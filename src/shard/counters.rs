@@ -23,11 +23,13 @@ pub enum DropCause {
     RetainedLimit,
     /// QoS 0 or a will that was refused, where nobody can be told.
     Refused,
+    /// The core was out of memory.
+    Memory,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 10] = [
+    pub const ALL: [DropCause; 11] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -38,6 +40,7 @@ impl DropCause {
         DropCause::GroupGone,
         DropCause::RetainedLimit,
         DropCause::Refused,
+        DropCause::Memory,
     ];
 
     /// The label under which the cause is reported.
@@ -53,6 +56,7 @@ impl DropCause {
             DropCause::GroupGone => "group_gone",
             DropCause::RetainedLimit => "retained_limit",
             DropCause::Refused => "refused",
+            DropCause::Memory => "memory",
         }
     }
 }
@@ -113,10 +117,10 @@ counters! {
     bytes_sent,
     /// PUBLISH packets received.
     publishes_received,
+    /// QoS 1 and 2 messages refused, because a core was full or a topic rule said so.
+    messages_refused,
     /// Messages that this shard accepted as owner (or routed itself in publisher mode).
     messages_accepted,
-    /// QoS 1 and 2 messages refused with a reason code, or by closing an MQTT 3 connection.
-    publishes_refused,
     /// Messages taken in to be published later.
     delayed_held,
     /// PUBLISH packets sent, retransmissions included.

@@ -13,7 +13,7 @@ use super::entry;
 use super::timers::Timer;
 use super::waiting::Cause;
 use crate::base::Time;
-use crate::codec::ReasonCode;
+use crate::codec::{QoS, ReasonCode};
 use crate::session::{Message, MessageView};
 use crate::topic::Delayed;
 use std::collections::BTreeMap;
@@ -86,10 +86,13 @@ impl Shard {
         self.check_budget()?;
         let limits = &self.clients.settings.limits;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
-        let message = MessageView { topic: delayed.topic, ..*view }.store();
+        let view = MessageView { topic: delayed.topic, ..*view };
+        let message = view.store(&self.clients.ledger);
         if self.held.len() >= limits.delayed_messages
             || self.held.bytes + message.bytes() + PLACE_BYTES > limits.delayed_bytes
+            || self.mesh.full().contains(self.me)
         {
+            self.clients.counters.messages_refused += u64::from(view.qos > QoS::AtMostOnce);
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
         let due = self.clients.now.plus_secs(u64::from(delayed.seconds));

@@ -52,6 +52,7 @@ impl Shard {
             if let Some(open) = self.open.get_mut(usize::from(connection.listener)) {
                 *open -= 1;
             }
+            self.clients.output.bytes -= connection.counted + connection.in_flight;
             self.clients.output.recycle(connection.out);
         }
     }
@@ -123,6 +124,7 @@ impl Shard {
         }
         let Some(session) = self.clients.sessions.remove(slot) else { return };
         self.clients.by_id.remove(&session.client_id);
+        self.clients.full_outboxes -= usize::from(session.crowded);
         let unfinished = session.window.unacknowledged().count() + session.outbox.len();
         self.clients.dropped(DropCause::SessionEnded, unfinished);
         self.clients.counters.sessions_ended += 1;
@@ -141,7 +143,7 @@ impl Shard {
                 // The expiry of a will counts from its publication.
                 let mut view = will.message.view();
                 view.expires = now.plus_secs(u64::from(seconds));
-                view.store()
+                view.store(&self.clients.ledger)
             }
         };
         self.own.push_back(message);
@@ -160,10 +162,8 @@ impl Shard {
             let delayed = Delayed::is_asked(view.topic);
             let destination = Destination { owner, by_publisher: false, delayed, matched: None };
             match self.route(&view, destination, None) {
-                Ok(Routed::Answered(reason)) if reason.is_error() => {
-                    self.clients.dropped(DropCause::Refused, 1);
-                }
-                Ok(Routed::Answered(_) | Routed::Forwarded) => {}
+                Ok(Routed::Decided(reason)) if reason.is_error() => self.drop_refused(view.topic),
+                Ok(_) => {}
                 Err(cause) => {
                     self.waiting.add(cause, Source::Own);
                     self.own_waits = Some(cause);

@@ -5,7 +5,6 @@ use super::accept::Duty;
 use super::counters::DropCause;
 use super::entry::{self, Entry, Position};
 use super::fanout::FanOut;
-use super::publish::accepted_reason;
 use super::waiting::{Cause, Source};
 use crate::base::{Key, PacketId, ShardId};
 use crate::codec::{QoS, ReasonCode};
@@ -187,7 +186,7 @@ impl Shard {
             Entry::Publish { message, scope, ack } => {
                 let reason = self.accept_forwarded(message, Duty::from(*scope))?;
                 if ack.is_none() && reason.is_error() {
-                    self.clients.dropped(DropCause::Refused, 1);
+                    self.drop_refused(message.topic);
                 }
                 if let Some(ack) = ack {
                     let reason = reason.0;
@@ -238,9 +237,16 @@ impl Shard {
             return self.hold(message, delayed);
         }
         let matched = self.index.matches(TopicName::assume_checked(message.topic));
-        let interest = self.accept(message, &matched, duty)?;
+        let reason = self.accept(message, &matched, duty)?;
         // A publisher's core that served somebody itself says so by its scope.
-        Ok(accepted_reason(interest || duty == Duty::Groups))
+        Ok(if duty == Duty::Groups { ReasonCode::SUCCESS } else { reason })
+    }
+
+    /// Counts a message that was refused where nobody can be told.
+    pub(super) fn drop_refused(&mut self, topic: &str) {
+        let delayed = Delayed::is_asked(topic);
+        let cause = if delayed { DropCause::Refused } else { DropCause::Memory };
+        self.clients.dropped(cause, 1);
     }
 
     pub(super) fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {

@@ -18,8 +18,8 @@ use std::rc::Rc;
 
 /// What became of a routed message.
 pub(super) enum Routed {
-    /// This shard has decided, and this is its answer.
-    Answered(ReasonCode),
+    /// This shard accepted or refused it, as the reason code says.
+    Decided(ReasonCode),
     /// Its owner will say.
     Forwarded,
 }
@@ -234,10 +234,10 @@ impl Shard {
                     self.owe_ack(key, id, QoS::AtLeastOnce, None);
                 }
             }
-            Ok(Routed::Answered(reason)) if reason.is_error() => {
-                return self.refuse_publish(key, publish, reason);
-            }
-            Ok(Routed::Answered(reason)) => {
+            Ok(Routed::Decided(reason)) => {
+                if id.is_none() && reason.is_error() {
+                    self.clients.dropped(DropCause::Refused, 1);
+                }
                 if let Some(id) = id {
                     self.owe_ack(key, id, QoS::AtLeastOnce, Some(reason));
                 }
@@ -270,12 +270,9 @@ impl Shard {
                     return Flow::Stall(cause);
                 }
                 Ok(Routed::Forwarded) => self.owe_ack(key, id, QoS::ExactlyOnce, None),
-                Ok(Routed::Answered(reason)) => {
+                Ok(Routed::Decided(reason)) => {
                     if let Some(session) = self.clients.sessions.get_mut(slot) {
                         session.receiving.settle(id, !reason.is_error());
-                    }
-                    if reason.is_error() {
-                        return self.refuse_publish(key, publish, reason);
                     }
                     self.owe_ack(key, id, QoS::ExactlyOnce, Some(reason));
                 }
@@ -284,8 +281,9 @@ impl Shard {
         Flow::Next
     }
 
-    /// Refuses a message alone. Where no acknowledgement can say so it is counted as dropped
-    /// (QoS 0), or the connection ends (MQTT 3, whose PUBACK would be a lie) [MQTT-3.3.5-2].
+    /// Refuses a message and lets the connection live, as far as an acknowledgement can say so: a
+    /// refused QoS 0 message is counted as dropped, an MQTT 3 client is closed instead of told that
+    /// all is well [MQTT-3.3.5-2].
     fn refuse_publish(
         &mut self,
         key: ConnectionKey,
@@ -294,14 +292,9 @@ impl Shard {
     ) -> Flow {
         match publish.packet_id {
             None => self.clients.dropped(DropCause::Refused, 1),
-            Some(id) if self.version_of(key) == Version::V5 => {
-                self.clients.counters.publishes_refused += 1;
+            Some(id) => {
+                self.clients.counters.messages_refused += 1;
                 self.owe_ack(key, id, publish.qos, Some(reason));
-            }
-            Some(_) => {
-                self.clients.counters.publishes_refused += 1;
-                let what = "a refused PUBLISH that no acknowledgement can tell of";
-                return self.fault(key, &DecodeError { reason, what });
             }
         }
         Flow::Next
@@ -342,21 +335,20 @@ impl Shard {
         let Destination { owner, by_publisher, delayed, matched } = destination;
         if owner == self.me {
             if let Some(Ok(delayed)) = Delayed::parse(view.topic).filter(|_| delayed) {
-                return self.hold(view, delayed).map(Routed::Answered);
+                return self.hold(view, delayed).map(Routed::Decided);
             }
             let matched = matched
                 .unwrap_or_else(|| self.index.matches(TopicName::assume_checked(view.topic)));
-            let accepted = self.accept(view, &matched, Duty::Owner);
-            return accepted.map(|interest| Routed::Answered(accepted_reason(interest)));
+            return self.accept(view, &matched, Duty::Owner).map(Routed::Decided);
         }
         if let Some(matched) = matched.filter(|_| by_publisher && !view.retain) {
             let groups = self.index.has_groups(&matched);
             if groups {
                 self.check_request(owner, view, ack)?;
             }
-            let interest = self.accept(view, &matched, Duty::Publisher)?;
-            if !groups {
-                return Ok(Routed::Answered(accepted_reason(interest)));
+            let reason = self.accept(view, &matched, Duty::Publisher)?;
+            if !groups || reason.is_error() {
+                return Ok(Routed::Decided(reason));
             }
             self.request_publish(owner, view, Scope::Groups, ack);
             return Ok(Routed::Forwarded);
@@ -398,9 +390,4 @@ impl Shard {
         entry::write_publish(block, view, scope, ack);
         self.clients.counters.forwarded += 1;
     }
-}
-
-/// The reason code of an accepted message [MQTT-3.4.2-1].
-pub(super) fn accepted_reason(interest: bool) -> ReasonCode {
-    if interest { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
 }

@@ -20,6 +20,8 @@ pub(super) struct Bench {
     pub(super) shards: Vec<Shard>,
     outputs: Vec<(usize, ConnectionKey, Vec<u8>)>,
     now: Time,
+    /// Clients that take nothing of what they are sent.
+    pub(super) deaf: Vec<(usize, ConnectionKey)>,
 }
 
 impl Bench {
@@ -27,14 +29,18 @@ impl Bench {
         Bench::with(count, |_| {})
     }
 
-    /// Shards with other settings than the default.
+    /// Shards whose settings `change` has changed.
     pub(super) fn with(count: usize, change: impl Fn(&mut Settings)) -> Bench {
         assert!(count <= MAX_SHARDS);
         let ends = mesh::build(count, MeshSettings::default());
-        let mut settings = Settings::new(Placement::new(count, [1, 2], 2));
-        change(&mut settings);
-        let shards = ends.into_iter().map(|end| Shard::new(settings.clone(), end, Time::default()));
-        Bench { shards: shards.collect(), outputs: Vec::new(), now: Time::default() }
+        let placement = Placement::new(count, [1, 2], 2);
+        let shards = ends.into_iter().map(|end| {
+            let mut settings = Settings::new(placement.clone());
+            change(&mut settings);
+            Shard::new(settings, end, Time::default())
+        });
+        let (outputs, deaf) = (Vec::new(), Vec::new());
+        Bench { shards: shards.collect(), outputs, now: Time::default(), deaf }
     }
 
     /// Lets time pass, then everything happen that is due.
@@ -63,6 +69,9 @@ impl Bench {
                     }
                 }
                 while let Some(key) = self.shards[at].next_output() {
+                    if self.deaf.contains(&(at, key)) {
+                        continue;
+                    }
                     if let Some(out) = self.shards[at].take_output(key) {
                         self.outputs.push((at, key, out.clone()));
                         self.shards[at].sent(key, out);
@@ -78,18 +87,14 @@ impl Bench {
         id: &str,
         version: Version,
     ) -> (usize, ConnectionKey) {
-        self.shards[at].begin(self.now);
-        let key = self.shards[at].open(0).expect("room in the lobby");
-        let mut client = (at, key);
-        let mut bytes = Vec::new();
-        ConnectOut { version, client_id: id, ..ConnectOut::default() }.encode(&mut bytes);
-        self.shards[at].receive(key, &bytes);
-        self.settle(&mut client);
-        client
+        self.connect_with(at, &ConnectOut { version, client_id: id, ..ConnectOut::default() })
     }
 
-    /// Connects with a CONNECT of the caller's.
-    pub(super) fn join(&mut self, at: usize, connect: &ConnectOut<'_>) -> Client {
+    pub(super) fn connect_with(
+        &mut self,
+        at: usize,
+        connect: &ConnectOut<'_>,
+    ) -> (usize, ConnectionKey) {
         self.shards[at].begin(self.now);
         let key = self.shards[at].open(0).expect("room in the lobby");
         let mut client = (at, key);
@@ -186,6 +191,23 @@ impl Bench {
         self.settle(&mut client.clone());
     }
 
+    /// Lets time pass, second by second.
+    pub(super) fn wait_s(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now = self.now.plus_secs(1);
+            for shard in &mut self.shards {
+                shard.begin(self.now);
+                shard.tick();
+            }
+        }
+    }
+
+    /// Whether the broker has ended the connection.
+    pub(super) fn is_closing(&self, client: (usize, ConnectionKey)) -> bool {
+        let connection = self.shards[client.0].clients.connections.get(client.1);
+        connection.is_none_or(|connection| connection.phase == Phase::Draining)
+    }
+
     /// All bytes sent to a client so far, taken.
     pub(super) fn output(&mut self, client: (usize, ConnectionKey)) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -200,7 +222,7 @@ impl Bench {
     }
 }
 
-fn publishes(bytes: &[u8], version: Version) -> Vec<(String, Vec<u8>, QoS)> {
+pub(super) fn publishes(bytes: &[u8], version: Version) -> Vec<(String, Vec<u8>, QoS)> {
     let (mut rest, mut found) = (bytes, Vec::new());
     while let Some(frame) = codec::frame(rest, usize::MAX).expect("whole packets") {
         if let Packet::Publish(publish) = codec::decode(&frame, version).expect("a valid packet") {

@@ -70,7 +70,7 @@ fn what_the_client_has_is_left_as_it_is() {
     let mut connect =
         ConnectOut { version: Version::V5, client_id: "sensor-1", ..ConnectOut::default() };
     connect.properties.session_expiry = Some(100);
-    let sensor = bench.join(0, &connect);
+    let sensor = bench.connect_with(0, &connect);
     let options = SubscribeOptions::default();
     let mut bytes = Vec::new();
     let filters = [("clients/sensor-1/cmd", options)];
@@ -79,7 +79,7 @@ fn what_the_client_has_is_left_as_it_is() {
     bench.send(sensor, &bytes);
     bench.shards[sensor.0].end_of_input(sensor.1);
     bench.pass(1);
-    let sensor = bench.join(0, &connect);
+    let sensor = bench.connect_with(0, &connect);
     let out = PublishOut {
         qos: QoS::AtLeastOnce,
         packet_id: Some(PacketId::MIN),
@@ -101,12 +101,12 @@ fn a_new_session_is_subscribed_again_and_a_resumed_one_keeps_one_subscription() 
     let mut connect =
         ConnectOut { version: Version::V5, client_id: "sensor-1", ..ConnectOut::default() };
     connect.properties.session_expiry = Some(100);
-    let sensor = bench.join(0, &connect);
+    let sensor = bench.connect_with(0, &connect);
     bench.unsubscribe(sensor, "clients/sensor-1/cmd");
     let publisher = bench.connect(1, "p", Version::V5);
     for _ in 0..2 {
         bench.shards[sensor.0].end_of_input(sensor.1);
-        let sensor = bench.join(0, &connect);
+        let sensor = bench.connect_with(0, &connect);
         bench.output(sensor);
         publish(&mut bench, publisher, "clients/sensor-1/cmd", false);
         assert_eq!(seen(&mut bench, sensor).0.len(), 1);

@@ -55,7 +55,7 @@ fn the_end_of_the_session_frees_the_filter_and_a_lost_connection_does_not() {
     let mut connect =
         ConnectOut { version: Version::V5, client_id: "holder", ..ConnectOut::default() };
     connect.properties.session_expiry = Some(100);
-    let holder = bench.join(0, &connect);
+    let holder = bench.connect_with(0, &connect);
     assert_eq!(bench.subscribe(holder, &["$exclusive/a/b"]), GRANTED);
     bench.shards[holder.0].end_of_input(holder.1);
     bench.pass(50);
@@ -74,9 +74,9 @@ fn a_clean_start_asks_in_the_same_breath_and_gets_it() {
             clean_start: true,
             ..ConnectOut::default()
         };
-        let holder = bench.join(0, &connect);
+        let holder = bench.connect_with(0, &connect);
         assert_eq!(bench.subscribe(holder, &["$exclusive/a/#"]), GRANTED);
-        let again = bench.join(0, &connect);
+        let again = bench.connect_with(0, &connect);
         assert_eq!(bench.subscribe(again, &["$exclusive/a/#"]), GRANTED, "{count}");
         // Both packets of one segment: the filter is given back before it is asked for.
         let options = SubscribeOptions::default();

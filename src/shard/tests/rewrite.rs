@@ -127,13 +127,14 @@ fn who_has_no_fitting_name_is_refused_and_stays_connected() {
     assert_eq!(bench.subscribe(everybody, &["mine/cmd"]), [0x8f]);
     let old = bench.connect(1, "old", Version::V311);
     assert_eq!(bench.publish(old, Version::V311, &out("user/a", QoS::AtLeastOnce)), None);
+    assert!(bench.is_closing(old) && !bench.is_closing(nobody));
     let connect = ConnectOut {
         version: Version::V5,
         client_id: "ann's",
         username: Some("ann"),
         ..ConnectOut::default()
     };
-    let ann = bench.join(0, &connect);
+    let ann = bench.connect_with(0, &connect);
     assert_eq!(bench.subscribe(ann, &["user/#"]), [1]);
     let own = bench.connect(1, "p", Version::V5);
     bench.publish(own, Version::V5, &out("users/ann/a", QoS::AtMostOnce));
@@ -152,13 +153,13 @@ fn wills_are_rewritten() {
         will: will("user/w"),
         ..ConnectOut::default()
     };
-    let refused = bench.join(0, &connect);
+    let refused = bench.connect_with(0, &connect);
     let reasons = bench.packets(refused, |packet| match packet {
         Packet::Connack(connack) => Some(connack.reason.0),
         _ => None,
     });
     assert_eq!(reasons, [0x90]);
-    let named = bench.join(0, &ConnectOut { username: Some("ann"), ..connect });
+    let named = bench.connect_with(0, &ConnectOut { username: Some("ann"), ..connect });
     bench.shards[named.0].end_of_input(named.1);
     bench.pass(0);
     assert_eq!(topics(&mut bench, subscriber), ["users/ann/w"]);
