@@ -79,9 +79,7 @@ fn properties_retain_flag_and_the_rest_of_the_expiry_are_kept() {
     assert!(expiry_s.is_some_and(|seconds| (88..=90).contains(&seconds)), "{expiry_s:?}");
     let late = bench.connect(2, "late", Version::V5);
     bench.subscribe(late, &["a/#"]);
-    // The SUBACK was looked for in the same output, so the message is asked for again.
-    bench.subscribe(late, &["a/#"]);
-    assert_eq!(bench.shards.iter().map(|s| s.counters().retained_replayed).sum::<u64>(), 2);
+    assert_eq!(bench.sum(|counters| counters.retained_replayed), 1);
 }
 
 #[test]
