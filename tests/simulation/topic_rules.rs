@@ -35,13 +35,18 @@ fn settings(shards: usize, random: &mut Prng) -> Settings {
 
 const FILTERS: [&str; 4] = ["e/1", "e/+", "e/2/#", "f"];
 
-/// What a client is waiting for: a filter, and whether it asked for it or gave it back.
-type Request = Option<(usize, bool)>;
+/// What a client is waiting for.
+struct Request {
+    filter: usize,
+    /// Packet identifier of the SUBSCRIBE that counts; `None`: it only gave the filter back.
+    asked: Option<u16>,
+    answers: usize,
+}
 
 struct Contender {
     peer: Peer,
     has: [bool; FILTERS.len()],
-    request: Request,
+    request: Option<Request>,
     patience: usize,
 }
 
@@ -50,19 +55,26 @@ impl Contender {
         let filter = random.below(FILTERS.len());
         let name = format!("$exclusive/{}", FILTERS[filter]);
         let mut bytes = Vec::new();
-        let packet_id = PacketId::MIN;
-        let asks = !self.has[filter];
-        if asks {
-            let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
-            let filters = &[(&*name, options)];
-            SubscribeOut { packet_id, subscription_id: None, filters }
-                .encode(Version::V311, &mut bytes);
-        } else {
-            UnsubscribeOut { packet_id, filters: &[&name] }.encode(Version::V311, &mut bytes);
+        // One step, or several without waiting for the answers between.
+        let steps = [1, 1, 3, 4][random.below(4)];
+        let mut asked = None;
+        let mut asks = !self.has[filter];
+        for id in 1..=steps {
+            let packet_id = PacketId::new(id).expect("not zero");
+            if asks {
+                let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
+                let filters = &[(&*name, options)];
+                SubscribeOut { packet_id, subscription_id: None, filters }
+                    .encode(Version::V311, &mut bytes);
+            } else {
+                UnsubscribeOut { packet_id, filters: &[&name] }.encode(Version::V311, &mut bytes);
+            }
+            asked = asks.then_some(id);
+            asks = !asks;
         }
         // From here on somebody else may have it.
         self.has[filter] = false;
-        self.request = Some((filter, asks));
+        self.request = Some(Request { filter, asked, answers: usize::from(steps) });
         self.patience = 5000;
         rig.send(self.peer, &bytes);
     }
@@ -121,18 +133,23 @@ fn turn(rig: &mut Rig, at: usize, contenders: &mut [Contender], seed: u64) {
         packets(bytes, |packet| match packet {
             Packet::Suback(suback) => {
                 let granted = suback.reasons().all(|reason| !reason.is_error());
-                answers.push((peer, granted));
+                answers.push((peer, granted.then_some(suback.packet_id.get())));
             }
-            Packet::Unsuback(_) => answers.push((peer, false)),
+            Packet::Unsuback(_) => answers.push((peer, None)),
             Packet::Publish(_) | Packet::Connack(_) => {}
             other => panic!("seed {seed}: {other:?}"),
         });
     });
     for (peer, granted) in answers {
         let mine = contenders.iter().position(|c| c.peer == peer).expect("a contender");
-        let (filter, asked) = contenders[mine].request.take().expect("an answer to a request");
-        assert!(asked || !granted);
-        if granted {
+        let request = contenders[mine].request.as_mut().expect("an answer to a request");
+        let filter = request.filter;
+        let counts = granted.is_some() && granted == request.asked;
+        request.answers -= 1;
+        if request.answers == 0 {
+            contenders[mine].request = None;
+        }
+        if counts {
             let others = contenders.iter().filter(|other| other.has[filter]).count();
             assert_eq!(others, 0, "seed {seed}: two have {}", FILTERS[filter]);
             contenders[mine].has[filter] = true;
