@@ -247,6 +247,7 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         seed: secret(3),
         session: config.session.clone(),
         protocol: config.protocol.clone(),
+        topics: config.topics.clone(),
         limits: LimitsConfig {
             memory_bytes: memory_bytes(config, shards),
             ..config.limits.clone()

@@ -111,6 +111,18 @@ choice! {
 }
 
 choice! {
+    /// Which packets a rewrite rule is for.
+    pub enum RewriteAction {
+        /// The topic of a PUBLISH or of a will.
+        "publish" => Publish,
+        /// The filters of SUBSCRIBE and UNSUBSCRIBE.
+        "subscribe" => Subscribe,
+        /// Both.
+        "all" => All,
+    }
+}
+
+choice! {
     /// Whether a listener serves clients or sends them elsewhere.
     pub enum Redirect {
         /// Clients are served.
@@ -119,5 +131,17 @@ choice! {
         "use_another_server" => UseAnother,
         /// The server has moved for good.
         "server_moved" => Moved,
+    }
+}
+
+choice! {
+    /// Whether retained messages are sent for a subscription that the broker makes.
+    pub enum SendRetained {
+        /// At each connect that makes the subscription.
+        "send" => Send,
+        /// Only if the subscription did not exist.
+        "send_if_new" => SendIfNew,
+        /// Never.
+        "never" => Never,
     }
 }

@@ -19,11 +19,13 @@ mod reference;
 mod relation;
 pub mod setting;
 pub mod table;
+mod topic;
 #[cfg(test)]
 mod tests;
 
 pub use choice::{
-    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, Route, Sleep,
+    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
+    SendRetained, Sleep,
 };
 pub use cpus::Cpus;
 pub use explain::explain;
@@ -32,9 +34,10 @@ pub use name::{ListenerName, PropertyText, TopicPrefix};
 pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
-    DepthRule, LimitsConfig, ListenerConfig, PinRule, ProtocolConfig, RouteRule, RuntimeConfig,
-    SessionConfig, TopicsConfig,
+    AutoSubscribeRule, DepthRule, LimitsConfig, ListenerConfig, PinRule, ProtocolConfig,
+    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, TopicsConfig,
 };
+pub use topic::{ClientPattern, RuleFilter};
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
 /// without a file.

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::read::Scan;
 use super::{Choice, Config};
+use crate::topic::{Captures, Identity, Subscription};
 use std::collections::BTreeMap;
 
 /// One side of a comparison: a sum or product of keys.
@@ -100,6 +101,8 @@ pub fn check(config: &Config, scan: &mut Scan) {
     versions(config, scan);
     bursts(config, scan);
     pinned_shards(config, scan);
+    rewrites(config, scan);
+    auto_subscriptions(config, scan);
     let topics = &config.topics;
     let prefixes = topics.r#override.iter().map(|rule| rule.prefix.as_str());
     unique(prefixes, "topics.override", "prefix", scan);
@@ -193,6 +196,53 @@ fn pinned_shards(config: &Config, scan: &mut Scan) {
             let remedy = format!("use 0..={} or raise runtime.shards", shards - 1);
             scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
         }
+    }
+}
+
+fn rewrites(config: &Config, scan: &mut Scan) {
+    for (at, rule) in config.topics.rewrite.iter().enumerate() {
+        let path = format!("topics.rewrite[{at}]");
+        let held = rule.filter.as_str().split('/').filter(|l| matches!(*l, "+" | "#")).count();
+        let named = rule.to.captures();
+        if named > held && !scan.is_faulty(&path) {
+            let filter = rule.filter.as_str();
+            let reason = format!("${named} is named, and \"{filter}\" has {held} wildcards");
+            let remedy = "name a wildcard of the filter, counted from $1".into();
+            let key = format!("{path}.to");
+            scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
+        }
+    }
+}
+
+fn auto_subscriptions(config: &Config, scan: &mut Scan) {
+    for (at, rule) in config.session.auto_subscribe.iter().enumerate() {
+        let path = format!("session.auto_subscribe[{at}]");
+        if scan.is_faulty(&path) {
+            continue;
+        }
+        let text = rule.filter.as_str();
+        // A name fills its place as a part of one level, so any name shows what is made.
+        let client = Identity { client_id: "c", user_name: Some("u") };
+        let filled = rule.filter.fill(&client, &Captures::default()).unwrap_or_default();
+        let (key, reason, remedy) = match Subscription::parse(&filled) {
+            _ if text.is_empty() => ("", "filter is missing".to_owned(), "add filter = …"),
+            _ if rule.filter.captures() > 0 => {
+                let reason = format!("\"{text}\" names a capture, and nothing is captured here");
+                (".filter", reason, "use %c and %u, and $$ for the sign itself")
+            }
+            Err(error) => {
+                let reason = format!("\"{text}\" makes no filter: {}", error.what);
+                (".filter", reason, "write a topic filter such as \"clients/%c/#\"")
+            }
+            Ok(Subscription::Shared { .. }) if rule.no_local => {
+                let reason = format!("\"{text}\" is shared, where MQTT forbids no local");
+                (".no_local", reason, "leave out no_local")
+            }
+            Ok(_) => continue,
+        };
+        let key = format!("{path}{key}");
+        let line = scan.line_of(&key).or(scan.line_of(&path));
+        scan.file(Fault { line, key, reason, remedy: remedy.into() });
     }
 }
 

@@ -1,7 +1,8 @@
 //! How single values are read from TOML and written back.
 
 use super::choice::{
-    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, Route, Sleep,
+    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
+    SendRetained, Sleep,
 };
 use super::key::{Bounds, Key, Section};
 use super::name::PropertyText;
@@ -87,7 +88,7 @@ macro_rules! numbers {
         }
     )+ };
 }
-numbers!(u16, u32, usize);
+numbers!(u8, u16, u32, usize);
 
 impl Setting for bool {
     fn kind() -> String {
@@ -136,6 +137,7 @@ macro_rules! words {
     )+ };
 }
 words!(Sleep, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
+words!(RewriteAction, SendRetained);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(

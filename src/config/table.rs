@@ -4,12 +4,17 @@
 //! A row reads `key: type = default, bounds, unit, reload;`. Nothing about a key is written
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
-use super::choice::{LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, Route, Sleep};
+use super::choice::{
+    LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
+    SendRetained, Sleep,
+};
 use super::cpus::Cpus;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
 use super::name::{ListenerName, PropertyText, TopicPrefix};
 use super::read::Scan;
 use super::setting::Setting;
+use super::topic::{ClientPattern, RuleFilter};
+use crate::topic::Template;
 use std::net::{Ipv4Addr, SocketAddr};
 use toml::de::DeTable;
 
@@ -118,7 +123,8 @@ section! {
 }
 
 section! {
-    /// Which core owns a topic, and how messages find their subscribers.
+    /// Which core owns a topic, how messages find their subscribers, and what topics mean beyond
+    /// the standard.
     "topics", Table => pub struct TopicsConfig {
         /// Topic levels that decide the owner: topics alike in these levels have one owner.
         depth: usize = 2, within(1, 16), "levels", Restart;
@@ -128,6 +134,16 @@ section! {
         pin: Vec<PinRule> = Vec::new(), FREE, "", Restart;
         /// Other ways of routing for single prefixes.
         route: Vec<RouteRule> = Vec::new(), FREE, "", Restart;
+        /// Rules that change topics before anything else looks at them; the first that fits holds.
+        rewrite: Vec<RewriteRule> = Vec::new(), FREE, "", Restart;
+        /// Whether messages to `$delayed/<seconds>/<topic>` are held and published later; without
+        /// it they are refused.
+        delayed: bool = true, FREE, "", Live;
+        /// Longest delay that is accepted.
+        max_delay_s: u32 = 4_294_967, within(0, FOREVER), "s", Live;
+        /// Whether `$exclusive/<filter>` makes a subscription that one session at a time can have;
+        /// without it such a SUBSCRIBE is refused.
+        exclusive: bool = true, FREE, "", Live;
     }
 }
 
@@ -164,6 +180,20 @@ section! {
 }
 
 section! {
+    /// Another topic for what clients name, such as
+    /// `{ action = "all", filter = "x/+/#", to = "y/$1/%c/$2" }`.
+    "topics.rewrite", Rule => pub struct RewriteRule {
+        /// Whether it is for PUBLISH and wills, for SUBSCRIBE and UNSUBSCRIBE, or for all.
+        action: RewriteAction = RewriteAction::All, FREE, "", Restart;
+        /// The topics meant; each wildcard captures what it stands for.
+        filter: RuleFilter = RuleFilter::default(), FREE, "", Restart;
+        /// What they become: `$1` to `$9` are the captures, `%c` is the client id, `%u` the user
+        /// name, `$$` and `%%` are the signs themselves.
+        to: Template = Template::default(), FREE, "", Restart;
+    }
+}
+
+section! {
     /// What a session may hold, and what happens when it holds too much.
     "session", Table => pub struct SessionConfig {
         /// Longest session expiry that a client can ask for; 4294967295 means no limit.
@@ -189,6 +219,27 @@ section! {
         max_keep_alive_s: u16 = u16::MAX, within(1, 65_535), "s", Live;
         /// Longest will delay that is honoured.
         max_will_delay_s: u32 = u32::MAX, within(0, FOREVER), "s", Live;
+        /// Subscriptions that the broker makes for clients when they connect.
+        auto_subscribe: Vec<AutoSubscribeRule> = Vec::new(), FREE, "", Restart;
+    }
+}
+
+section! {
+    /// A subscription that the broker makes for a client after its CONNACK, as if the client had
+    /// asked for it. One that the client has already is left as it is.
+    "session.auto_subscribe", Repeated => pub struct AutoSubscribeRule {
+        /// The filter; it must be written. `%c` is the client id, `%u` the user name.
+        filter: Template = Template::default(), FREE, "", Restart;
+        /// The clients that it is for, by client id.
+        clients: ClientPattern = ClientPattern::default(), FREE, "", Restart;
+        /// Highest quality of service of its deliveries.
+        qos: u8 = 0, within(0, 2), "", Restart;
+        /// Whether the client's own messages are left out.
+        no_local: bool = false, FREE, "", Restart;
+        /// Whether deliveries keep the RETAIN flag of the publisher.
+        retain_as_published: bool = false, FREE, "", Restart;
+        /// Whether retained messages are sent.
+        retain_handling: SendRetained = SendRetained::Send, FREE, "", Restart;
     }
 }
 
@@ -261,6 +312,10 @@ section! {
         retained_messages: usize = 1_000_000, within(0, 4 * GIB), "messages", Live;
         /// Bytes of retained messages on one core.
         retained_bytes: usize = 1_073_741_824, within(0, 1024 * GIB), "bytes", Live;
+        /// Delayed messages on one core that are not due yet.
+        delayed_messages: usize = 100_000, within(0, 16_777_216), "messages", Live;
+        /// Bytes of delayed messages on one core.
+        delayed_bytes: usize = 268_435_456, within(0, 1024 * GIB), "bytes", Live;
         /// Topic aliases that a client may set; 0 offers none.
         topic_alias_maximum: u16 = 32, within(0, 65_535), "aliases", Live;
         /// Memory of one core's match cache; 0 switches it off.
@@ -269,6 +324,8 @@ section! {
         sessions: usize = 1_000_000, within(1, 16_777_216), "sessions", Live;
         /// Due wills that one tick publishes.
         wills_per_tick: usize = 256, within(1, MIB), "wills", Live;
+        /// Due delayed messages that one tick publishes.
+        delayed_per_tick: usize = 256, within(1, MIB), "messages", Live;
         /// Expired sessions and messages that one tick removes.
         expiries_per_tick: usize = 1024, within(1, MIB), "expiries", Live;
     }
@@ -310,7 +367,9 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<DepthRule>(),
         rows::<PinRule>(),
         rows::<RouteRule>(),
+        rows::<RewriteRule>(),
         rows::<SessionConfig>(),
+        rows::<AutoSubscribeRule>(),
         rows::<ProtocolConfig>(),
         rows::<LimitsConfig>(),
     ]

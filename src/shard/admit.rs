@@ -5,7 +5,7 @@ use super::connection::ConnectionKey;
 use super::input::Flow;
 use super::memory::Pressure;
 use crate::codec::{ConnackOut, Connect, PacketType, ReasonCode, Version, Will};
-use crate::topic::TopicName;
+use crate::topic::{TopicName, delayed};
 
 /// Longest client identifier that MQTT 3.1 knows, in characters.
 const SHORT_CLIENT_ID: usize = 23;
@@ -105,7 +105,8 @@ impl Shard {
         let settings = &self.clients.settings;
         let protocol = &settings.protocol;
         if TopicName::new(will.topic).is_err()
-            || will.topic.split('/').count() > settings.limits.topic_levels
+            || self.refused_delay(will.topic).is_some()
+            || delayed::target(will.topic).split('/').count() > settings.limits.topic_levels
         {
             return refuse(ReasonCode::TOPIC_NAME_INVALID, "the will topic is not valid");
         }

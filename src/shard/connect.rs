@@ -2,15 +2,19 @@
 
 use super::admit::Refusal;
 use super::connection::{ConnectionKey, Phase};
+use super::entry::{self, Entry};
 use super::input::Flow;
 use super::quota::Quota;
 use super::session::{Session, SessionSlot, Will, key_of};
+use super::subscribe::News;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Shard};
-use crate::base::{Key, PublisherId, Time};
+use crate::base::{Key, PublisherId, ShardId, Time};
 use crate::codec::{self, ConnackOut, Connect, Frame, PacketType, QoS, ReasonCode, Version};
+use crate::mesh::{Attachment, Carried};
 use crate::session::{MessageView, Outbox, Payload, Receiving, Window};
+use crate::topic::Identity;
 use hashbrown::HashMap;
 
 impl Shard {
@@ -19,7 +23,8 @@ impl Shard {
         if frame.packet_type() != PacketType::Connect {
             return self.violation(key, "a packet before CONNECT");
         }
-        let connect = match Connect::decode(frame.body) {
+        let will_topic;
+        let mut connect = match Connect::decode(frame.body) {
             Ok(connect) => connect,
             Err(error) => {
                 let version = codec::connect_version_hint(frame.body);
@@ -51,6 +56,13 @@ impl Shard {
             }
             self.commands.push_back(Command::HandOver(key));
             return Flow::Stall(Cause::HandOver);
+        }
+        if let Some(will) = &mut connect.will
+            && self.has_rewrites()
+        {
+            let client = Identity { client_id, user_name: connect.username };
+            will_topic = self.rewrite_topic(&client, will.topic);
+            will.topic = &will_topic;
         }
         if let Err(refusal) = self.admit(&connect, client_id, listener) {
             return self.turn_away(key, &connect, refusal);
@@ -84,6 +96,10 @@ impl Shard {
         connection.version = connect.version;
         connection.session = Some(key_of(slot));
         connection.quota = Quota::under(&rules);
+        let settings = &self.clients.settings;
+        if !settings.topics.rewrite.is_empty() || !settings.session.auto_subscribe.is_empty() {
+            connection.user_name = connect.username.map(Box::from);
+        }
         connection.problem_information = properties.request_problem_information;
         connection.keep_alive_s = keep_alive_s;
         let maximum = properties.receive_maximum.map_or(u16::MAX, std::num::NonZeroU16::get);
@@ -99,6 +115,7 @@ impl Shard {
             self.clients.refill(slot);
         }
         self.tell_group_presence(slot);
+        self.auto_subscribe(key);
     }
 
     /// Finds or makes the session; ends its old connection [MQTT-3.1.4-3] and, with clean start,
@@ -259,16 +276,39 @@ impl Shard {
     }
 
     /// The connection with this key was detached by the shell: send it home.
-    pub fn hand_over(&mut self, key: ConnectionKey, carried: crate::mesh::Carried) {
+    pub fn hand_over(&mut self, key: ConnectionKey, carried: Carried) {
         let Some(connection) = self.clients.connections.get(key) else { return };
         let Phase::HandingOver(home) = connection.phase else { return };
         let listener = connection.listener;
-        self.untold.push_back(super::subscribe::News::HandOver { key, home, listener, carried });
+        self.untold.push_back(News::HandOver { key, home, listener, carried });
         self.tell_owners();
     }
 
+    /// Sends a connection home; gives it back with what it waits for.
+    pub(super) fn send_home(
+        &mut self,
+        key: ConnectionKey,
+        home: ShardId,
+        listener: u16,
+        carried: Carried,
+    ) -> Option<(News, Cause)> {
+        let connection = self.clients.connections.get(key)?;
+        let unparsed = connection.inbox.bytes();
+        let len = entry::text_entry_len(unparsed.len());
+        let cause = Cause::Request(home);
+        if self.waiting.must_queue(cause) || !self.mesh.request_room(home, len, 0) {
+            return Some((News::HandOver { key, home, listener, carried }, cause));
+        }
+        let block = self.mesh.request(home, len, 0);
+        entry::write(block, &Entry::HandOver { listener, unparsed });
+        block.attachments.push(Attachment::Carried(carried));
+        self.clients.counters.handed_over += 1;
+        self.released(key);
+        None
+    }
+
     /// Takes in a connection that another shard handed over.
-    pub(super) fn adopt(&mut self, listener: u16, unparsed: &[u8], carried: crate::mesh::Carried) {
+    pub(super) fn adopt(&mut self, listener: u16, unparsed: &[u8], carried: Carried) {
         self.lobby += 1;
         self.clients.counters.connections_opened += 1;
         let key: Key<super::Connection> = self.insert_connection(listener);

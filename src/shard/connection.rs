@@ -88,6 +88,8 @@ pub struct TopicCache {
     pub owner: ShardId,
     /// Whether its live messages are routed here although it is owned elsewhere.
     pub by_publisher: bool,
+    /// Whether it asks for a delay.
+    pub delayed: bool,
     /// What it matches here.
     pub matched: Option<Rc<Matched>>,
 }
@@ -99,6 +101,8 @@ pub struct Connection {
     pub(super) listener: u16,
     pub(super) version: Version,
     pub(super) session: Option<SessionKey>,
+    /// What the client called itself, kept where rules about topics or subscriptions exist.
+    pub(super) user_name: Option<Box<str>>,
     /// The client asked for reason strings and user properties.
     pub(super) problem_information: bool,
     /// On the list of connections with output.
@@ -145,6 +149,7 @@ impl Connection {
             listener,
             version: Version::V311,
             session: None,
+            user_name: None,
             problem_information: true,
             dirty: false,
             stalled: None,

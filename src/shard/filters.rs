@@ -1,24 +1,26 @@
 //! Which filters a client may subscribe to.
 
 use super::Shard;
-use crate::codec::{DecodeError, ReasonCode, Subscribe, Version};
+use crate::codec::{DecodeError, ReasonCode, SubscribeOptions, Version};
 use crate::topic::{Level, Subscription, TopicFilter};
+use std::num::NonZeroU32;
 
 impl Shard {
     /// What makes a SUBSCRIBE as a whole a protocol error. Clients before MQTT 5 were not told what
     /// is not offered: they are refused filter by filter.
-    pub(super) fn check_subscribe(
+    pub(super) fn check_subscribe<'f>(
         &self,
         version: Version,
-        packet: &Subscribe<'_>,
+        subscription_id: Option<NonZeroU32>,
+        filters: impl Iterator<Item = (&'f str, SubscribeOptions)>,
     ) -> Result<(), DecodeError> {
         let error = |reason, what| Err(DecodeError { reason, what });
         let protocol = &self.clients.settings.protocol;
-        if packet.subscription_id.is_some() && !protocol.subscription_ids_available {
+        if subscription_id.is_some() && !protocol.subscription_ids_available {
             let reason = ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED;
             return error(reason, "subscription identifiers are not offered");
         }
-        for (filter, options) in packet.filters() {
+        for (filter, options) in filters {
             let Ok(subscription) = Subscription::parse(filter) else { continue };
             if options.no_local && matches!(subscription, Subscription::Shared { .. }) {
                 // [MQTT-3.8.3-4]

@@ -13,13 +13,16 @@
 mod accept;
 mod ack;
 mod admit;
+mod auto_subscribe;
 mod clients;
 mod connect;
 mod connection;
 mod counters;
+mod delayed;
 mod deliver;
 mod disconnect;
 mod entry;
+mod exclusive;
 mod fanout;
 mod filters;
 mod input;
@@ -29,12 +32,14 @@ pub mod placement;
 mod publish;
 mod quota;
 mod replay;
+mod rewrite;
 mod session;
 mod settings;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unsubscribe;
 mod waiting;
 
 pub use connection::{Connection, ConnectionKey};
@@ -51,6 +56,8 @@ use crate::retain::{RetainLimits, RetainStore};
 use crate::session::Message;
 use clients::Clients;
 use connection::Phase;
+use delayed::Held;
+use exclusive::Exclusive;
 use fanout::FanOut;
 use hashbrown::HashMap;
 use peer::Lane;
@@ -101,8 +108,11 @@ pub struct Shard {
     announced: HashMap<NodeKey, Announcement, foldhash::fast::RandomState>,
     /// What the owners have to be told, once there is room.
     untold: VecDeque<subscribe::News>,
-    /// Messages of the broker itself that wait to be accepted: wills.
+    /// Messages of the broker itself that wait to be accepted: wills, and delayed messages that
+    /// are due.
     own: VecDeque<Rc<Message>>,
+    held: Held,
+    exclusive: Exclusive,
     /// What the wills, the news and the unasked pulls wait for.
     own_waits: Option<Cause>,
     news_waits: Option<Cause>,
@@ -156,6 +166,8 @@ impl Shard {
             announced: HashMap::default(),
             untold: VecDeque::new(),
             own: VecDeque::new(),
+            held: Held::default(),
+            exclusive: Exclusive::default(),
             own_waits: None,
             news_waits: None,
             pulls_wait: None,
@@ -209,6 +221,7 @@ impl Shard {
         self.refresh_budget();
         self.serve_waiting();
         self.serve_requests();
+        self.release_delayed();
         self.publish_own();
         self.tell_owners();
         self.expire_timers();
@@ -230,6 +243,7 @@ impl Shard {
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
             || !self.own.is_empty() && self.own_waits.is_none()
+            || self.has_due_delayed()
             || !self.untold.is_empty() && self.news_waits.is_none()
     }
 
@@ -305,6 +319,16 @@ impl Shard {
     /// Retained messages owned by this shard.
     pub fn retained_count(&self) -> usize {
         self.retained.len()
+    }
+
+    /// Delayed messages held by this shard.
+    pub fn delayed_count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Exclusive subscriptions that this shard has given away.
+    pub fn exclusive_count(&self) -> usize {
+        self.exclusive.held()
     }
 
     fn next_message_id(&mut self) -> MessageId {

@@ -5,6 +5,7 @@ use crate::base::Rate;
 use crate::codec::{ReasonCode, Version};
 use crate::config::{
     LimitsConfig, ListenerConfig, ProtocolConfig, ProtocolVersion, Redirect, SessionConfig,
+    TopicsConfig,
 };
 use crate::session::{OutboxLimits, Overflow};
 use std::ops::RangeInclusive;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub session: SessionConfig,
     /// Which parts of the protocol are offered.
     pub protocol: ProtocolConfig,
+    /// What topics mean beyond the standard. Ownership comes from `placement`.
+    pub topics: TopicsConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
     /// Tick budgets.
@@ -105,6 +108,7 @@ impl Settings {
             placement: Arc::new(placement),
             session: SessionConfig::default(),
             protocol: ProtocolConfig::default(),
+            topics: TopicsConfig::default(),
             limits: LimitsConfig::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],
