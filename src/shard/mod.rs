@@ -21,6 +21,7 @@ mod disconnect;
 mod entry;
 mod fanout;
 mod input;
+mod inventory;
 mod memory;
 mod peer;
 pub mod placement;
@@ -36,6 +37,7 @@ mod waiting;
 
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
+pub use inventory::Inventory;
 pub use placement::Placement;
 pub use settings::{Settings, TickBudget};
 pub use waiting::Cause;
