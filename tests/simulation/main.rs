@@ -18,9 +18,11 @@ mod actor;
 mod client;
 mod delivery;
 mod directed;
+mod handover;
 mod ledger;
 mod network;
 mod plan;
+mod rig;
 mod verdict;
 mod world;
 
