@@ -181,8 +181,14 @@ impl Client {
                 ensure!(old.farewell.is_none(), "a packet after DISCONNECT");
                 let packet = codec::decode(&frame, self.version);
                 let packet = packet.map_err(|e| format!("undecodable packet: {e:?}"))?;
-                if let codec::Packet::Disconnect(disconnect) = packet {
-                    old.farewell = Some(disconnect.reason);
+                match packet {
+                    codec::Packet::Disconnect(disconnect) => {
+                        old.farewell = Some(disconnect.reason);
+                    }
+                    codec::Packet::Publish(publish) if publish.packet_id.is_none() => {
+                        self.most_once_taken += 1;
+                    }
+                    _ => {}
                 }
                 at += frame.len;
             }

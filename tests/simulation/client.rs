@@ -77,6 +77,8 @@ pub struct Session {
     pub incoming: BTreeMap<u16, Option<Serial>>,
     pub held: Vec<Held>,
     pub seen: BTreeMap<Serial, Seen>,
+    /// Packet identifiers of all QoS 1 and 2 messages: no run is so long that one is used twice.
+    pub taken: BTreeSet<u16>,
     /// First live arrivals in order.
     pub arrivals: Vec<(&'static str, QoS, Serial)>,
     /// The last of each publisher by topic, QoS and way.
@@ -196,6 +198,8 @@ pub struct Client {
     pub uncertain: bool,
     /// Not to connect before the broker is done with this one.
     pub waits_for: Option<PipeId>,
+    /// QoS 0 messages read on all connections.
+    pub most_once_taken: u64,
 }
 
 /// What reading a packet needs to know.
@@ -261,6 +265,7 @@ impl Client {
             maximum_packet: None,
             uncertain: false,
             waits_for: None,
+            most_once_taken: 0,
         }
     }
 
@@ -294,6 +299,9 @@ impl Client {
         ensure!(link.farewell.is_none(), "a packet after DISCONNECT: {packet:?}");
         if let Packet::Disconnect(disconnect) = packet {
             link.farewell = Some(disconnect.reason);
+        }
+        if let Packet::Publish(publish) = &packet {
+            self.most_once_taken += u64::from(publish.packet_id.is_none());
         }
         if link.left.is_some() {
             return Ok(());

@@ -42,6 +42,7 @@ impl Client {
         let link = self.link.as_mut().expect("it is being read");
         let Some(id) = publish.packet_id else { return Ok(false) };
         let id = id.get();
+        self.session.taken.insert(id);
         ensure!(link.in_flight.insert(id), "identifier {id} is in use: {publish:?}");
         ensure!(
             link.in_flight.len() <= link.receive_maximum,

@@ -18,6 +18,9 @@ const LINGER: u64 = 1_000_000;
 /// Rounds in which a healed run must come to rest.
 const LONGEST_HEALING: usize = 20_000;
 
+/// Rounds between two looks at the accounts.
+const ACCOUNTS_EVERY: usize = 16;
+
 /// Rounds without any movement after which an unfinished run is a stall.
 const STALL: usize = 30;
 
@@ -409,6 +412,9 @@ impl World {
             if pipe.lost.load(Ordering::Relaxed) {
                 pipe.broker_closed = true;
             }
+        }
+        if self.round % ACCOUNTS_EVERY == 0 {
+            self.judge_accounts()?;
         }
         Ok(still && self.cores.iter().all(Core::is_asleep))
     }
