@@ -23,6 +23,7 @@ mod ledger;
 mod network;
 mod plan;
 mod rig;
+mod storms;
 mod verdict;
 mod world;
 
@@ -31,7 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many seeds run when nothing else is asked for.
-const SEEDS: Range<u64> = 0..5000;
+const SEEDS: Range<u64> = 0..3000;
 
 static TRACE: AtomicBool = AtomicBool::new(false);
 

@@ -5,6 +5,7 @@
 //! another one.
 
 use corelane::base::Time;
+use corelane::codec::{self, Packet, Version};
 use corelane::mesh::{self, MeshSettings};
 use corelane::shard::{Command, ConnectionKey, Settings, Shard};
 use std::collections::HashMap;
@@ -46,6 +47,8 @@ pub struct Rig {
     /// All lines there ever were.
     pub lines: Vec<Line>,
     names: HashMap<(usize, u64), LineId>,
+    /// Lines with segments that nobody reads yet.
+    held: Vec<LineId>,
     /// Lines that got bytes or were closed since somebody last looked.
     pub news: Vec<LineId>,
 }
@@ -56,7 +59,8 @@ impl Rig {
         let now = Time::from_secs(1);
         let ends = mesh::build(settings.placement.shards(), mesh).into_iter();
         let shards = ends.map(|end| Shard::new(settings.clone(), end, now)).collect();
-        Rig { shards, now, lines: Vec::new(), names: HashMap::new(), news: Vec::new() }
+        let (lines, names) = (Vec::new(), HashMap::new());
+        Rig { shards, now, lines, names, held: Vec::new(), news: Vec::new() }
     }
 
     /// A connection arrives at shard `at` with its first segment.
@@ -89,9 +93,17 @@ impl Rig {
     fn pump(&mut self, line: LineId) {
         loop {
             let own = &mut self.lines[line];
-            let Some((at, key)) = own.place else { return };
-            if own.up.is_empty() || matches!(own.reading, Reading::Nothing | Reading::Paused) {
+            let Some((at, key)) = own.place else {
+                if !own.closed {
+                    self.held.push(line);
+                }
                 return;
+            };
+            if own.up.is_empty() {
+                return;
+            }
+            if matches!(own.reading, Reading::Nothing | Reading::Paused) {
+                return self.held.push(line);
             }
             let segment = own.up.remove(0);
             if own.reading == Reading::Once {
@@ -164,14 +176,19 @@ impl Rig {
         while let Some(key) = self.shards[at].next_output() {
             self.take(at, key);
         }
-        more || self.news.len() > before
+        more || self.news.len() > before || self.shards[at].next_deadline() <= self.now
     }
 
-    /// One turn of every shard, then what the network holds goes on.
+    /// One turn of every shard, then what the network holds goes on; true while anything moves.
     pub fn turn_all(&mut self) -> bool {
         let mut busy = false;
         for at in 0..self.shards.len() {
             busy |= self.turn(at);
+        }
+        for line in std::mem::take(&mut self.held) {
+            let before = self.lines[line].up.len();
+            self.pump(line);
+            busy |= self.lines[line].up.len() < before;
         }
         busy
     }
@@ -180,14 +197,7 @@ impl Rig {
     pub fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..LONGEST_SETTLING {
-            let mut busy = self.turn_all();
-            for line in 0..self.lines.len() {
-                if !self.lines[line].up.is_empty() {
-                    let before = self.lines[line].up.len();
-                    self.pump(line);
-                    busy |= self.lines[line].up.len() < before;
-                }
-            }
+            let busy = self.turn_all();
             quiet = if busy { 0 } else { quiet + 1 };
             if quiet > 3 {
                 return;
@@ -206,4 +216,13 @@ impl Rig {
     pub fn got(&mut self, line: LineId) -> Vec<u8> {
         std::mem::take(&mut self.lines[line].down)
     }
+}
+
+/// Calls `each` for each packet of `bytes`, which must be whole; gives its length too.
+pub fn packets(mut bytes: &[u8], version: Version, mut each: impl FnMut(Packet<'_>, usize)) {
+    while let Some(frame) = codec::frame(bytes, usize::MAX).expect("whole packets") {
+        each(codec::decode(&frame, version).expect("a valid packet"), frame.len);
+        bytes = &bytes[frame.len..];
+    }
+    assert!(bytes.is_empty(), "half a packet: {bytes:?}");
 }
