@@ -123,6 +123,12 @@ pub struct Link {
     /// The last packet was DISCONNECT with this reason.
     pub farewell: Option<ReasonCode>,
     pub lazy_until: Time,
+    /// Seconds; zero: none.
+    pub keep_alive_s: u16,
+    /// Session expiry in force, in seconds.
+    pub expiry_s: u32,
+    /// When DISCONNECT was sent.
+    pub left_at: Option<Time>,
 }
 
 impl Link {
@@ -155,6 +161,9 @@ impl Link {
             will,
             farewell: None,
             lazy_until: Time(0),
+            keep_alive_s: 0,
+            expiry_s: 0,
+            left_at: None,
         }
     }
 }
@@ -200,6 +209,8 @@ pub struct Client {
     pub waits_for: Option<PipeId>,
     /// QoS 0 messages read on all connections.
     pub most_once_taken: u64,
+    /// Until when the session outlives the last connection, if it is known.
+    pub kept_until: Option<Time>,
 }
 
 /// What reading a packet needs to know.
@@ -208,6 +219,7 @@ pub struct Reader<'w> {
     pub plan: &'w Plan,
     /// The connection, for what has to be sent at once.
     pub pipe: &'w mut Pipe,
+    pub now: Time,
 }
 
 macro_rules! ensure {
@@ -228,6 +240,10 @@ impl Client {
         client.index = index;
         client.id = format!("client-{index}");
         client.version = version;
+        if fifth && !plan.stable && random.one_in(6) {
+            // The broker finds one.
+            client.id.clear();
+        }
         client.group = (index >= 2 && random.one_in(3)).then(|| random.below(GROUPS.len()));
         client.retain_as_published = fifth && random.one_in(6);
         client.no_local = fifth && random.one_in(8);
@@ -266,6 +282,7 @@ impl Client {
             uncertain: false,
             waits_for: None,
             most_once_taken: 0,
+            kept_until: None,
         }
     }
 
@@ -368,6 +385,10 @@ impl Client {
         ensure!(connack.reason == ReasonCode::SUCCESS, "refused: {connack:?}");
         ensure!(!(link.clean && connack.session_present), "a session after a clean start");
         link.open = true;
+        let assigned = connack.assigned_client_id.unwrap_or_default();
+        let named = assigned.is_empty() != self.id.is_empty();
+        ensure!(named, "{:?} was assigned {assigned:?}", self.id);
+        self.id += assigned;
         self.uncertain = false;
         let settings = &world.plan.settings;
         link.broker_maximum = usize::from(settings.session.receive_maximum);
@@ -378,6 +399,8 @@ impl Client {
         }
         let lasting = self.lasting && self.incarnation > 0;
         ensure!(connack.session_present || !lasting, "the session was lost");
+        let kept = self.kept_until.take().is_some_and(|until| world.now < until) && !link.clean;
+        ensure!(connack.session_present || !kept, "the session was not kept");
         if let Some(will) = self.pending_will.take()
             && !connack.session_present
         {

@@ -320,9 +320,13 @@ impl World {
     /// All clients go, time passes, and nothing is left.
     pub fn end_everything(&mut self) -> Result<(), String> {
         trace(format_args!("--- ending at round {}", self.round));
+        self.drains = self.random.one_in(2);
+        for core in self.cores.iter_mut().filter(|_| self.drains) {
+            core.stop();
+        }
         for client in &mut self.clients {
             client.retired = true;
-            if let Some(link) = &client.link {
+            if let Some(link) = client.link.as_ref().filter(|_| !self.drains) {
                 let pipe = &mut self.pipes[link.pipe];
                 (pipe.client_closed, pipe.broken) = (true, true);
                 pipe.down.clear();
@@ -334,7 +338,10 @@ impl World {
             self.come_to_rest()?;
         }
         self.judge_accounts()?;
-        for core in &self.cores {
+        for core in &mut self.cores {
+            if self.drains && core.shard.open(0).is_some() {
+                return Err("a stopping broker takes a connection".to_owned());
+            }
             let left = core.shard.inventory();
             // What is retained without an expiry stays.
             let retained = left.retained;

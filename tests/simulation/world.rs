@@ -87,6 +87,12 @@ impl Core {
         self.asleep && !self.woken.load(Ordering::SeqCst)
     }
 
+    /// The shell was told to stop; whoever tells it wakes it.
+    pub fn stop(&mut self) {
+        self.shard.drain();
+        self.asleep = false;
+    }
+
     /// One turn of the shell's loop; true when anything happened.
     pub fn turn(&mut self, world: &mut Surroundings<'_>) -> bool {
         self.shard.begin(world.now);
@@ -173,6 +179,7 @@ impl Core {
         let most = if world.healed { 4096 } else { world.plan.piece_bytes };
         let count = pipe.up.len().min(1 + world.random.below(most));
         let piece: Vec<u8> = pipe.up.drain(..count).collect();
+        pipe.heard = world.now;
         if socket.reading == Reading::Once {
             socket.reading = Reading::Nothing;
         }
@@ -325,6 +332,8 @@ pub struct World {
     pub healed: bool,
     /// Rounds so far.
     pub round: usize,
+    /// The broker is stopping.
+    pub drains: bool,
 }
 
 impl World {
@@ -350,6 +359,7 @@ impl World {
             now,
             healed: false,
             round: 0,
+            drains: false,
         }
     }
 
@@ -400,7 +410,10 @@ impl World {
                 still &= !self.turn_core(at);
             }
         }
-        let calm = |core: &Core| core.shard.counters().over_budget == 0;
+        let calm = |core: &Core| {
+            let counters = core.shard.counters();
+            counters.over_budget == 0 && counters.keep_alive_timeouts == 0 && !self.drains
+        };
         self.ledger.is_calm = !self.plan.closes_slow_clients() && self.cores.iter().all(calm);
         for at in 0..self.clients.len() {
             let mut client = std::mem::replace(&mut self.clients[at], Client::absent());
