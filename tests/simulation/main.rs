@@ -18,6 +18,7 @@ mod actor;
 mod client;
 mod delivery;
 mod directed;
+mod exact;
 mod handover;
 mod ledger;
 mod network;
