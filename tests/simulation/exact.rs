@@ -426,7 +426,7 @@ fn a_full_store_keeps_what_it_has() {
         }
         let mut rig = rig(&settings);
         let (line, ..) = Coming { name: "c", ..Coming::default() }.join(&mut rig, 0);
-        let mut put = |rig: &mut Rig, topic: &str, len: usize| {
+        let put = |rig: &mut Rig, topic: &str, len: usize| {
             let payload = &vec![b'x'; len];
             let (qos, retain) = (QoS::AtLeastOnce, true);
             publish(rig, line, PublishOut { qos, retain, topic, payload, ..PublishOut::default() });

@@ -14,6 +14,7 @@
 //! a core that said it may sleep is not called until its bell rings, its deadline comes or bytes
 //! move, so a lost wake-up is a stall.
 
+mod accounts;
 mod actor;
 mod client;
 mod delivery;

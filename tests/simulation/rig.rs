@@ -32,6 +32,8 @@ pub struct Line {
     /// Segments that the network holds.
     up: Vec<Vec<u8>>,
     reading: Reading,
+    /// Its client reads nothing.
+    pub deaf: bool,
     /// Everything that its client got.
     pub down: Vec<u8>,
     /// The broker has closed it.
@@ -71,7 +73,7 @@ impl Rig {
         self.names.insert((at, key.to_bits()), line);
         let (place, reading) = (Some((at, key)), Reading::Once);
         let (up, down) = (Vec::new(), Vec::new());
-        self.lines.push(Line { place, up, reading, down, closed: false });
+        self.lines.push(Line { place, up, reading, deaf: false, down, closed: false });
         self.send(line, bytes);
         line
     }
@@ -87,6 +89,15 @@ impl Rig {
         if let Some((at, key)) = self.lines[line].place {
             self.shards[at].begin(self.now);
             self.shards[at].end_of_input(key);
+        }
+    }
+
+    /// The client of a deaf line reads again.
+    pub fn hear(&mut self, line: LineId) {
+        self.lines[line].deaf = false;
+        if let Some((at, key)) = self.lines[line].place {
+            self.shards[at].begin(self.now);
+            self.take(at, key);
         }
     }
 
@@ -158,6 +169,10 @@ impl Rig {
     }
 
     fn take(&mut self, at: usize, key: ConnectionKey) {
+        let line = self.names.get(&(at, key.to_bits()));
+        if line.is_some_and(|line| self.lines[*line].deaf) {
+            return;
+        }
         while let Some(buffer) = self.shards[at].take_output(key) {
             if let Some(line) = self.names.get(&(at, key.to_bits())) {
                 self.lines[*line].down.extend_from_slice(&buffer);
