@@ -345,15 +345,7 @@ impl Client {
                 let Some(Asked::Subscribe(held)) = asked else {
                     return Err(format!("SUBACK for {:?}", suback.packet_id));
                 };
-                let step = world.ledger.step();
-                let reasons: Vec<ReasonCode> = suback.reasons().collect();
-                ensure!(reasons.len() == held.len(), "{reasons:?} for {held:?}");
-                for (at, reason) in held.into_iter().zip(reasons) {
-                    let held = &mut self.session.held[at];
-                    ensure!(reason.0 == held.qos as u8, "{reason} for {held:?}");
-                    held.held = Some(step);
-                }
-                Ok(())
+                self.subscribed(&held, &suback.reasons().collect::<Vec<_>>(), world.ledger.step())
             }
             Packet::Unsuback(unsuback) => {
                 let asked = link.asked.remove(&unsuback.packet_id.get());
@@ -377,6 +369,22 @@ impl Client {
             }
             other => Err(format!("not for clients: {other:?}")),
         }
+    }
+
+    /// A SUBACK for subscriptions `held` arrived at `step`.
+    fn subscribed(
+        &mut self,
+        held: &[usize],
+        reasons: &[ReasonCode],
+        step: u64,
+    ) -> Result<(), String> {
+        ensure!(reasons.len() == held.len(), "{reasons:?} for {held:?}");
+        for (at, reason) in held.iter().zip(reasons) {
+            let held = &mut self.session.held[*at];
+            ensure!(reason.0 == held.qos as u8, "{reason} for {held:?}");
+            held.held = Some(step);
+        }
+        Ok(())
     }
 
     fn connack(&mut self, connack: &Connack<'_>, world: &mut Reader<'_>) -> Result<(), String> {

@@ -10,6 +10,10 @@
 //! SIM_SEEDS=1000..9000 cargo test --test simulation seeds    many seeds
 //! ```
 //!
+//! Beside the seeds there are directed tests on the same shards without a random network: `exact`
+//! (times and sizes at their borders), `accounts` (which cause counts what), `handover` (splits at
+//! every byte), `storms` (many clients at once) and `directed` (shares of a full lane).
+//!
 //! Invariants worth naming: everything is drawn from the seed, so a seed that fails fails again;
 //! a core that said it may sleep is not called until its bell rings, its deadline comes or bytes
 //! move, so a lost wake-up is a stall.

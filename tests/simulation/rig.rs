@@ -84,6 +84,11 @@ impl Rig {
         self.pump(line);
     }
 
+    /// Whether the broker takes what the client sends.
+    pub fn is_read(&self, line: LineId) -> bool {
+        !matches!(self.lines[line].reading, Reading::Nothing | Reading::Paused)
+    }
+
     /// The client closes its connection without a word.
     pub fn hang_up(&mut self, line: LineId) {
         if let Some((at, key)) = self.lines[line].place {
@@ -227,6 +232,16 @@ impl Rig {
         self.settle();
     }
 
+    /// Calls `each` for every line that got something since somebody last looked.
+    pub fn each_news(&mut self, mut each: impl FnMut(LineId, &[u8])) {
+        for line in std::mem::take(&mut self.news) {
+            let bytes = self.got(line);
+            if !bytes.is_empty() {
+                each(line, &bytes);
+            }
+        }
+    }
+
     /// Everything that the client of `line` got since this was last asked.
     pub fn got(&mut self, line: LineId) -> Vec<u8> {
         std::mem::take(&mut self.lines[line].down)
@@ -235,7 +250,7 @@ impl Rig {
 
 /// Calls `each` for each packet of `bytes`, which must be whole; gives its length too.
 pub fn packets(mut bytes: &[u8], version: Version, mut each: impl FnMut(Packet<'_>, usize)) {
-    while let Some(frame) = codec::frame(bytes, usize::MAX).expect("whole packets") {
+    while let Some(frame) = codec::frame(bytes, usize::MAX).expect("well formed") {
         each(codec::decode(&frame, version).expect("a valid packet"), frame.len);
         bytes = &bytes[frame.len..];
     }

@@ -27,7 +27,7 @@ fn id(n: u16) -> PacketId {
 }
 
 fn version_of(client: usize) -> Version {
-    if client % 2 == 0 { Version::V5 } else { Version::V311 }
+    if client.is_multiple_of(2) { Version::V5 } else { Version::V311 }
 }
 
 fn connect(client: usize, clean_start: bool, receive_maximum: u16) -> Vec<u8> {
@@ -443,6 +443,18 @@ fn join_talkers(rig: &mut Rig) -> Vec<Talker> {
     talkers
 }
 
+/// Everybody whose last message was acknowledged says the next one to a neighbour.
+fn everybody_speaks(rig: &mut Rig, talkers: &mut [Talker], turn: usize) {
+    for (at, talker) in talkers.iter_mut().enumerate().filter(|(_, t)| t.since.is_none()) {
+        let to = (at + 1) % TALKERS;
+        // Half of the topics are retained too, and change while they are replayed.
+        let how = (1, to.is_multiple_of(2));
+        let words = publish(at, &format!("talk/{to}"), how, &talker.said.to_be_bytes());
+        rig.send(talker.line, &words);
+        (talker.since, talker.said) = (Some(turn), talker.said + 1);
+    }
+}
+
 #[test]
 fn a_replay_of_everything_leaves_talkers_their_pace() {
     let mut rig = Rig::new(&storm_settings(), MeshSettings::default());
@@ -462,19 +474,7 @@ fn a_replay_of_everything_leaves_talkers_their_pace() {
     while greedy.replayed < RETAINED {
         turn += 1;
         assert!(turn < RETAINED / 5, "{} of {RETAINED} after {turn} turns", greedy.replayed);
-        for at in 0..TALKERS {
-            if talkers[at].since.is_some() {
-                continue;
-            }
-            // Every message is heard before its neighbour says the next one.
-            let to = (at + 1) % TALKERS;
-            let (said, line) = (talkers[at].said, talkers[at].line);
-            // Half of the topics are retained too, and change while they are replayed.
-            let how = (1, to % 2 == 0);
-            let words = publish(at, &format!("talk/{to}"), how, &said.to_be_bytes());
-            rig.send(line, &words);
-            (talkers[at].since, talkers[at].said) = (Some(turn), said + 1);
-        }
+        everybody_speaks(&mut rig, &mut talkers, turn);
         let heard: u32 = talkers.iter().map(|talker| talker.heard).sum();
         rig.turn_all();
         for line in std::mem::take(&mut rig.news) {

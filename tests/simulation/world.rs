@@ -426,7 +426,7 @@ impl World {
                 pipe.broker_closed = true;
             }
         }
-        if self.round % ACCOUNTS_EVERY == 0 {
+        if self.round.is_multiple_of(ACCOUNTS_EVERY) {
             self.judge_accounts()?;
         }
         Ok(still && self.cores.iter().all(Core::is_asleep))
