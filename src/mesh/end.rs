@@ -297,7 +297,20 @@ impl MeshEnd {
         !self.unsent.is_empty()
     }
 
-    /// Bytes of block memory that this core has allocated.
+    /// Blocks of this core that are neither in its pools nor on their way back to them.
+    pub fn blocks_out(&self) -> usize {
+        let free = self.request_pool.free() + self.deliver_pool.free();
+        let peers = self.peers.iter().flatten();
+        let back: usize = peers.map(|p| p.requests_out.back() + p.delivers_out.back()).sum();
+        self.block_count() - free - back
+    }
+
+    /// Replies that other shards still owe.
+    pub fn replies_due(&self) -> usize {
+        self.peers.iter().flatten().map(|peer| peer.replies_due).sum()
+    }
+
+    /// Blocks that this core has allocated.
     pub fn block_count(&self) -> usize {
         self.request_pool.allocated() + self.deliver_pool.allocated()
     }

@@ -138,7 +138,7 @@ impl Shard {
             return;
         }
         if view.qos == QoS::AtMostOnce && self.mesh.full().contains(self.me) {
-            return self.clients.dropped(DropCause::Memory, 1);
+            return self.clients.dropped(DropCause::RetainedLimit, 1);
         }
         let message = view.store(&self.clients.ledger);
         let bytes = message.bytes() + view.topic.len();

@@ -18,6 +18,7 @@ impl Shard {
             .published(ack.packet_id)
             .is_some_and(|outgoing| outgoing.qos == codec::QoS::AtLeastOnce);
         if at_least_once && session.window.acknowledge(ack.packet_id).is_some() {
+            self.clients.counters.deliveries_acknowledged += 1;
             self.clients.refill(slot);
         }
     }
@@ -26,11 +27,10 @@ impl Shard {
     pub(super) fn pubrec(&mut self, key: ConnectionKey, ack: &Ack<'_>) {
         let Some(slot) = self.session_of(key) else { return };
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
-        let once = session
-            .window
-            .published(ack.packet_id)
-            .is_none_or(|outgoing| outgoing.qos == codec::QoS::ExactlyOnce);
-        let outcome = if once {
+        let published = session.window.published(ack.packet_id);
+        let first = published.is_some_and(|outgoing| outgoing.qos == codec::QoS::ExactlyOnce);
+        let outcome = if first || published.is_none() {
+            self.clients.counters.deliveries_acknowledged += u64::from(first);
             session.window.received(ack.packet_id, ack.reason.is_error())
         } else {
             Pubrec::Unknown

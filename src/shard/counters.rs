@@ -129,6 +129,12 @@ counters! {
     delayed_held,
     /// PUBLISH packets sent, retransmissions included.
     publishes_sent,
+    /// Copies of messages owed to subscribers of this core, those of dropped ones included.
+    deliveries,
+    /// QoS 0 copies encoded for a connection.
+    deliveries_sent,
+    /// QoS 1 and 2 copies acknowledged by their client, with whatever reason code.
+    deliveries_acknowledged,
     /// Entries forwarded to an owner.
     forwarded,
     /// Entries delivered to another core.

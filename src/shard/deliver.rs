@@ -113,6 +113,7 @@ impl Clients {
         prepared: &mut Prepared,
     ) {
         let slot = slot_of(session);
+        self.counters.deliveries += 1;
         if view.expires <= self.now {
             return self.dropped(DropCause::Expired, 1);
         }
@@ -171,6 +172,7 @@ impl Clients {
             }
             connection.writer(&mut self.output).extend_from_slice(bytes);
         }
+        self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
 
@@ -285,6 +287,7 @@ impl Clients {
             return self.dropped(DropCause::TooLarge, 1);
         }
         out.encode(connection.version, connection.writer(&mut self.output));
+        self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
 

@@ -26,6 +26,7 @@ mod exclusive;
 mod fanout;
 mod filters;
 mod input;
+mod inventory;
 mod memory;
 mod peer;
 pub mod placement;
@@ -44,6 +45,7 @@ mod waiting;
 
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
+pub use inventory::Inventory;
 pub use placement::Placement;
 pub use settings::{ListenerRules, Settings, TickBudget};
 pub use waiting::Cause;

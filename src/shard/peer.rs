@@ -30,6 +30,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Whether a delivery of the lane is still being fanned out.
+    pub(super) fn is_fanning_out(&self) -> bool {
+        self.fanout.is_some()
+    }
+
     /// Whether the lane has something for the next tick.
     pub(super) fn has_work(&self) -> bool {
         self.fanout.is_some()

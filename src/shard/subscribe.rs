@@ -79,6 +79,11 @@ pub(super) enum News {
 }
 
 impl Installs {
+    /// How many subscriptions are not confirmed.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     fn insert(&mut self, install: Install) -> Key<Install> {
         let place = install.node.map(|node| (install.session.to_bits(), node.to_bits()));
         let key = self.slots.insert(install);

@@ -3,7 +3,8 @@
 //! Invariants worth naming: at no time two sessions have one exclusive filter; every request is
 //! answered; every delayed message that was acknowledged comes once, not early, and in order.
 
-use crate::directed::{Peer, Rig, packets, publish};
+use crate::directed::{connect, publish, send, turn as turn_one};
+use crate::rig::{LineId, Rig, packets};
 use corelane::base::{PacketId, Prng, Time};
 use corelane::codec::{Packet, QoS, SubscribeOptions, SubscribeOut, UnsubscribeOut, Version};
 use corelane::mesh::MeshSettings;
@@ -24,7 +25,7 @@ fn narrow(random: &mut Prng) -> MeshSettings {
 }
 
 fn settings(shards: usize, random: &mut Prng) -> Settings {
-    // The placement by which `Rig::connect` finds its names.
+    // The placement by which `connect` finds its names.
     let mut settings = Settings::new(Placement::new(shards, [5, 6], 2));
     let targets = [1, 3, 4096][random.below(3)];
     settings.tick = TickBudget { targets, turn_bytes: [1, 300, 65_536][random.below(3)] };
@@ -44,7 +45,7 @@ struct Request {
 }
 
 struct Contender {
-    peer: Peer,
+    line: LineId,
     has: [bool; FILTERS.len()],
     request: Option<Request>,
     patience: usize,
@@ -76,7 +77,7 @@ impl Contender {
         self.has[filter] = false;
         self.request = Some(Request { filter, asked, answers: usize::from(steps) });
         self.patience = 5000;
-        rig.send(self.peer, &bytes);
+        rig.send(self.line, &bytes);
     }
 }
 
@@ -84,26 +85,27 @@ fn contend(seed: u64) {
     let mut random = Prng::new(seed);
     let shards = 2 + random.below(3);
     let mesh = narrow(&mut random);
-    let mut rig = Rig::with(shards, mesh, &settings(shards, &mut random));
+    let mut rig = Rig::new(&settings(shards, &mut random), mesh);
     let mut name = 0;
     let mut contenders: Vec<Contender> = (0..2 * shards)
         .map(|n| Contender {
-            peer: rig.connect(n % shards, &mut name, None),
+            line: connect(&mut rig, n % shards, &mut name, None),
             has: [false; FILTERS.len()],
             request: None,
             patience: 0,
         })
         .collect();
-    let noise: Vec<Peer> = (0..shards).map(|home| rig.connect(home, &mut name, None)).collect();
+    let noise: Vec<LineId> =
+        (0..shards).map(|home| connect(&mut rig, home, &mut name, None)).collect();
     for round in 0..600 {
         for contender in &mut contenders {
             if contender.request.is_none() && random.one_in(3) && round < 500 {
                 contender.act(&mut rig, &mut random);
             }
         }
-        for peer in &noise {
+        for line in &noise {
             let topic = ["e/1", "e/2/x", "e/3", "f", "g/h"][random.below(5)];
-            rig.send(*peer, &publish(topic, QoS::AtMostOnce, 0, &[b'x'; 90]));
+            send(&mut rig, *line, &publish(topic, QoS::AtMostOnce, 0, &[b'x'; 90]));
         }
         let at = random.below(shards);
         turn(&mut rig, at, &mut contenders, seed);
@@ -114,34 +116,34 @@ fn contend(seed: u64) {
             break;
         }
     }
-    rig.settle_with(&mut |_, _| {});
+    rig.settle();
     let held: usize = contenders.iter().flat_map(|c| c.has).map(usize::from).sum();
     let given: usize = rig.shards.iter().map(Shard::exclusive_count).sum();
     assert_eq!(held, given, "seed {seed}: what is given is what somebody has");
     assert!(contenders.iter().all(|c| c.request.is_none()), "seed {seed}: no answer");
     for contender in &contenders {
-        rig.shards[contender.peer.0].end_of_input(contender.peer.1);
+        rig.hang_up(contender.line);
     }
-    rig.settle_ends();
+    rig.settle();
     let given: usize = rig.shards.iter().map(Shard::exclusive_count).sum();
     assert_eq!(given, 0, "seed {seed}: the end of a session frees what it had");
 }
 
 fn turn(rig: &mut Rig, at: usize, contenders: &mut [Contender], seed: u64) {
     let mut answers = Vec::new();
-    rig.turn(at, &mut |peer, bytes| {
-        packets(bytes, |packet| match packet {
+    turn_one(rig, at, |line, bytes| {
+        packets(bytes, Version::V311, |packet, _| match packet {
             Packet::Suback(suback) => {
                 let granted = suback.reasons().all(|reason| !reason.is_error());
-                answers.push((peer, granted.then_some(suback.packet_id.get())));
+                answers.push((line, granted.then_some(suback.packet_id.get())));
             }
-            Packet::Unsuback(_) => answers.push((peer, None)),
+            Packet::Unsuback(_) => answers.push((line, None)),
             Packet::Publish(_) | Packet::Connack(_) => {}
             other => panic!("seed {seed}: {other:?}"),
         });
     });
-    for (peer, granted) in answers {
-        let mine = contenders.iter().position(|c| c.peer == peer).expect("a contender");
+    for (line, granted) in answers {
+        let mine = contenders.iter().position(|c| c.line == line).expect("a contender");
         let request = contenders[mine].request.as_mut().expect("an answer to a request");
         let filter = request.filter;
         let counts = granted.is_some() && granted == request.asked;
@@ -173,30 +175,33 @@ fn delay(seed: u64) {
     let mut random = Prng::new(seed);
     let shards = 1 + random.below(4);
     let mesh = narrow(&mut random);
-    let mut rig = Rig::with(shards, mesh, &settings(shards, &mut random));
+    let mut rig = Rig::new(&settings(shards, &mut random), mesh);
     let mut name = 0;
-    rig.connect(shards - 1, &mut name, Some(("d/#", QoS::AtMostOnce)));
-    let peers: Vec<Peer> = (0..shards).map(|home| rig.connect(home, &mut name, None)).collect();
-    rig.settle_with(&mut |_, _| {});
+    connect(&mut rig, shards - 1, &mut name, Some(("d/#", QoS::AtMostOnce)));
+    let lines: Vec<LineId> =
+        (0..shards).map(|home| connect(&mut rig, home, &mut name, None)).collect();
+    rig.settle();
+    rig.each_news(|_, _| {});
     let start = rig.now;
     let mut acknowledged = 0;
-    let mut seen = |_: Peer, bytes: &[u8]| {
-        packets(bytes, |packet| match packet {
+    let mut seen = |_: LineId, bytes: &[u8]| {
+        packets(bytes, Version::V311, |packet, _| match packet {
             Packet::Puback(_) => acknowledged += 1,
             other => panic!("seed {seed}: early: {other:?}"),
         });
     };
     for n in 0..ROUNDS {
-        for (at, peer) in peers.iter().enumerate() {
+        for (at, line) in lines.iter().enumerate() {
             let seconds = 60 + 60 * (n % 3);
             let topic = format!("$delayed/{seconds}/d/{}/x", (n / 3) % 4);
             let payload = format!("{at} {n}");
-            rig.send(*peer, &publish(&topic, QoS::AtLeastOnce, n + 1, payload.as_bytes()));
+            rig.send(*line, &publish(&topic, QoS::AtLeastOnce, n + 1, payload.as_bytes()));
         }
         let at = random.below(shards);
-        rig.turn(at, &mut seen);
+        turn_one(&mut rig, at, &mut seen);
     }
-    rig.settle_with(&mut seen);
+    rig.settle();
+    rig.each_news(&mut seen);
     let total = usize::from(ROUNDS) * shards;
     let held = |rig: &Rig| rig.shards.iter().map(Shard::delayed_count).sum::<usize>();
     assert_eq!((acknowledged, held(&rig)), (total, total), "seed {seed}: held and acknowledged");
@@ -208,8 +213,9 @@ fn delay(seed: u64) {
         let due = start.plus_secs(60 * u64::from(minute));
         assert!(wake > rig.now && wake < due.plus_secs(2), "seed {seed}: {wake:?}, {due:?}");
         rig.now = Time(wake.0.max(due.plus_secs(2).0));
-        rig.settle_with(&mut |_, bytes| {
-            packets(bytes, |packet| {
+        rig.settle();
+        rig.each_news(|_, bytes| {
+            packets(bytes, Version::V311, |packet, _| {
                 let Packet::Publish(publish) = packet else { return };
                 let payload = std::str::from_utf8(publish.payload).expect("text");
                 let (from, n) = payload.split_once(' ').expect("two words");
