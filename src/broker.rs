@@ -255,6 +255,7 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         anonymous: config.listeners.iter().map(|l| l.allow_anonymous).collect(),
         max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
         lobby: config.listeners.iter().map(|listener| listener.lobby).sum(),
+        sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
         ..Settings::new(placement)
     }
 }

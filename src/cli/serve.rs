@@ -24,7 +24,7 @@ const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 /// The configuration has faults, or the host does not allow a start.
 pub fn run(args: &ServeArgs) -> Result<(), Refusal> {
     let config = effective::serve(args)?;
-    log_to_stderr(config.runtime.log_level);
+    log_to_stderr(config.log.level);
     let (_, plan) = effective::place(&config)?;
     check_host(&config, plan.shards.len())?;
     greet(&config, &plan);

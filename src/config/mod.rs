@@ -8,8 +8,10 @@
 
 pub mod choice;
 mod cpus;
+mod difference;
 mod explain;
 pub mod fault;
+mod filter;
 pub mod key;
 mod name;
 mod nearest;
@@ -22,16 +24,18 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+pub use choice::{Choice, LateOverflow, LogFormat, LogLevel, Overflow, Route, Sleep};
 pub use cpus::Cpus;
+pub use difference::differences;
 pub use explain::explain;
 pub use fault::Fault;
+pub use filter::{LogFilter, LogRule};
 pub use name::{ListenerName, TopicPrefix};
 pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
-    DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
-    TopicsConfig,
+    DepthRule, LimitsConfig, ListenerConfig, LogConfig, PinRule, RouteRule, RuntimeConfig,
+    SessionConfig, SysConfig, TopicsConfig,
 };
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
@@ -48,6 +52,10 @@ pub struct Config {
     pub session: SessionConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
+    /// What the broker tells of itself.
+    pub sys: SysConfig,
+    /// What is logged.
+    pub log: LogConfig,
 }
 
 impl Default for Config {
@@ -58,6 +66,8 @@ impl Default for Config {
             topics: TopicsConfig::default(),
             session: SessionConfig::default(),
             limits: LimitsConfig::default(),
+            sys: SysConfig::default(),
+            log: LogConfig::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 /// Names that may stand at the top of the text.
-const SECTIONS: [&str; 5] = ["runtime", "listener", "topics", "session", "limits"];
+const SECTIONS: [&str; 7] = ["runtime", "listener", "topics", "session", "limits", "sys", "log"];
 
 /// Reads a configuration. Keys left out have their defaults; the empty text is the default
 /// configuration.
@@ -40,6 +40,8 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
         topics: scan.table(root),
         session: scan.table(root),
         limits: scan.table(root),
+        sys: scan.table(root),
+        log: scan.table(root),
     }
 }
 

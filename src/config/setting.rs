@@ -1,6 +1,6 @@
 //! How single values are read from TOML and written back.
 
-use super::choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::choice::{Choice, LateOverflow, LogFormat, LogLevel, Overflow, Route, Sleep};
 use super::key::{Bounds, Key, Section};
 use super::read::{Given, Scan};
 use std::net::SocketAddr;
@@ -132,7 +132,7 @@ macro_rules! words {
         }
     )+ };
 }
-words!(Sleep, LogLevel, Overflow, LateOverflow, Route);
+words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(

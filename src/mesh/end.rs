@@ -297,6 +297,19 @@ impl MeshEnd {
         !self.unsent.is_empty()
     }
 
+    /// Blocks of requests and of deliveries to others that are written, under way or being read.
+    pub fn blocks_in_use(&self) -> (usize, usize) {
+        let peers = || self.peers.iter().flatten();
+        let requests: usize = peers().map(|peer| peer.requests_out.returned()).sum();
+        let delivers: usize = peers().map(|peer| peer.delivers_out.returned()).sum();
+        (self.request_pool.in_use() - requests, self.deliver_pool.in_use() - delivers)
+    }
+
+    /// Most blocks of one kind.
+    pub fn blocks_limit(&self) -> usize {
+        self.request_pool.limit()
+    }
+
     /// Bytes of block memory that this core has allocated.
     pub fn block_count(&self) -> usize {
         self.request_pool.allocated() + self.deliver_pool.allocated()

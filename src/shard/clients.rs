@@ -73,6 +73,10 @@ pub(super) struct Clients {
     /// Scratch of the encoder.
     pub(super) scratch: Vec<u8>,
     pub(super) identifiers: Vec<u32>,
+    /// Sessions with a connection, subscriptions of all sessions, and messages in their windows.
+    pub(super) connected: usize,
+    pub(super) subscriptions: usize,
+    pub(super) inflight: usize,
     /// Bytes in all inboxes.
     pub(super) unfinished: usize,
     /// Bytes of all stored messages.
@@ -98,6 +102,9 @@ impl Clients {
             drained: Vec::new(),
             scratch: Vec::new(),
             identifiers: Vec::new(),
+            connected: 0,
+            subscriptions: 0,
+            inflight: 0,
             unfinished: 0,
             ledger: Ledger::default(),
             pressure: Pressure::default(),
@@ -119,7 +126,9 @@ impl Clients {
         let out = connection.writer(&mut self.output);
         let before = out.len();
         encode(version, out);
-        connection.answered += connection.out.len() - before;
+        let added = connection.out.len() - before;
+        connection.answered += added;
+        self.counters.answers_sent += u64::from(added > 0);
         self.bound_answers(key);
     }
 
@@ -152,6 +161,7 @@ impl Clients {
             let before = out.len();
             codec::encode_ack(kind, version, packet_id, reason, None, out);
             connection.answered += connection.out.len() - before;
+            self.counters.answers_sent += 1;
         }
         self.bound_answers(key);
     }

@@ -4,6 +4,7 @@ use super::connection::{ConnectionKey, Phase};
 use super::input::Flow;
 use super::memory::Pressure;
 use super::session::{Session, SessionSlot, Will, key_of};
+use super::sys::is_reserved;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Shard};
@@ -107,6 +108,9 @@ impl Shard {
                 || will.topic.split('/').count() > limits.topic_levels)
         {
             return refuse(ReasonCode::TOPIC_NAME_INVALID, "the will topic is not valid");
+        }
+        if connect.will.as_ref().is_some_and(|will| is_reserved(will.topic)) {
+            return refuse(ReasonCode::NOT_AUTHORIZED, "the will topic is the broker's own");
         }
         if self.clients.sessions.len() >= limits.sessions
             && !self.clients.by_id.contains_key(client_id)
@@ -223,6 +227,7 @@ impl Shard {
         let expiry_s = asked.min(settings.max_expiry_s);
         if let Some(session) = self.clients.sessions.get_mut(slot) {
             session.connection = Some(key);
+            self.clients.connected += 1;
             session.version = connect.version;
             session.expiry_s = expiry_s;
             session.asked_expiry_s = asked;
@@ -311,5 +316,7 @@ impl Shard {
         let key: Key<super::Connection> = self.insert_connection(listener);
         self.commands.push_back(Command::Adopt(key, carried));
         self.receive(key, unparsed);
+        // They were counted where they came in.
+        self.clients.counters.bytes_received -= unparsed.len() as u64;
     }
 }

@@ -238,6 +238,7 @@ impl Clients {
             return self.dropped(DropCause::TooLarge, 1);
         }
         out.packet_id = Some(session.window.send(outgoing));
+        self.inflight += 1;
         out.encode(version, connection.writer(&mut self.output));
         self.counters.publishes_sent += 1;
     }
@@ -315,18 +316,16 @@ impl Clients {
                     out.encode(version, writer);
                     self.counters.publishes_sent += 1;
                 }
-                Resend::Release(id) => crate::codec::encode_ack(
-                    crate::codec::PacketType::Pubrel,
-                    version,
-                    id,
-                    ReasonCode::SUCCESS,
-                    None,
-                    writer,
-                ),
+                Resend::Release(id) => {
+                    let kind = crate::codec::PacketType::Pubrel;
+                    let reason = ReasonCode::SUCCESS;
+                    crate::codec::encode_ack(kind, version, id, reason, None, writer);
+                    self.counters.answers_sent += 1;
+                }
             }
         }
         for id in &too_large {
-            session.window.acknowledge(*id);
+            self.inflight -= usize::from(session.window.acknowledge(*id).is_some());
         }
         self.dropped(DropCause::TooLarge, too_large.len());
     }

@@ -84,7 +84,9 @@ impl Shard {
     fn detach(&mut self, slot: SessionSlot, with_will: bool) {
         let now = self.clients.now;
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
-        session.connection = None;
+        if session.connection.take().is_some() {
+            self.clients.connected -= 1;
+        }
         if !with_will {
             session.will = None;
         }
@@ -115,6 +117,7 @@ impl Shard {
         self.publish_will(slot);
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         let subscriptions = std::mem::take(&mut session.subscriptions);
+        self.clients.subscriptions -= subscriptions.len();
         // In an order that does not depend on a hash, so that runs can be repeated.
         let mut subscriptions: Vec<_> = subscriptions.into_iter().collect();
         subscriptions.sort_unstable_by(|one, other| one.0.cmp(&other.0));
@@ -124,6 +127,7 @@ impl Shard {
         let Some(session) = self.clients.sessions.remove(slot) else { return };
         self.clients.by_id.remove(&session.client_id);
         self.clients.full_outboxes -= usize::from(session.crowded);
+        self.clients.inflight -= session.window.len();
         let unfinished = session.window.unacknowledged().count() + session.outbox.len();
         self.clients.dropped(DropCause::SessionEnded, unfinished);
         self.clients.counters.sessions_ended += 1;

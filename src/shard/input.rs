@@ -167,6 +167,9 @@ impl Shard {
                     Flow::Stop
                 }
             };
+            if !matches!(flow, Flow::Stall(_)) {
+                self.clients.counters.packets_received += 1;
+            }
             match flow {
                 Flow::Next => {}
                 Flow::Stall(cause) => {

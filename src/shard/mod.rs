@@ -21,14 +21,18 @@ mod disconnect;
 mod entry;
 mod fanout;
 mod input;
+mod load;
 mod memory;
 mod peer;
 pub mod placement;
 mod publish;
 mod replay;
+mod report;
 mod session;
 mod settings;
+mod stats;
 mod subscribe;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -37,7 +41,10 @@ mod waiting;
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
 pub use placement::Placement;
+pub use report::Measured;
 pub use settings::{Settings, TickBudget};
+pub use stats::{Board, Gauges, Snapshot};
+pub use sys::HostFigures;
 pub use waiting::Cause;
 
 use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
@@ -52,6 +59,7 @@ use fanout::FanOut;
 use hashbrown::HashMap;
 use peer::Lane;
 use replay::Replay;
+use report::Reporting;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,6 +84,8 @@ pub enum Command {
     HandOver(ConnectionKey),
     /// A connection arrived from another core with its transport.
     Adopt(ConnectionKey, Carried),
+    /// Say how the core spends its time: call [`Shard::measured`].
+    Measure,
 }
 
 /// The broker of one core. See the module for how it is driven.
@@ -98,7 +108,7 @@ pub struct Shard {
     announced: HashMap<NodeKey, Announcement, foldhash::fast::RandomState>,
     /// What the owners have to be told, once there is room.
     untold: VecDeque<subscribe::News>,
-    /// Messages of the broker itself that wait to be accepted: wills.
+    /// Messages of the broker itself that wait to be accepted: wills and reports.
     own: VecDeque<Rc<Message>>,
     /// What the wills, the news and the unasked pulls wait for.
     own_waits: Option<Cause>,
@@ -125,6 +135,7 @@ pub struct Shard {
     relief_after: Time,
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
+    reporting: Reporting,
 }
 
 impl Shard {
@@ -132,7 +143,7 @@ impl Shard {
     pub fn new(settings: Settings, mesh: MeshEnd, now: Time) -> Shard {
         let (me, shards) = (mesh.me(), mesh.shards());
         let limits = &settings.limits;
-        Shard {
+        let mut shard = Shard {
             me,
             index: Index::new(settings.seed, limits.match_cache_bytes),
             retained: RetainStore::new(RetainLimits {
@@ -169,8 +180,11 @@ impl Shard {
             relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),
+            reporting: Reporting::default(),
             clients: Clients::new(me, settings, now),
-        }
+        };
+        shard.arm_report(shard.first_report(now));
+        shard
     }
 
     /// Which shard this is.
@@ -203,6 +217,7 @@ impl Shard {
         self.refresh_budget();
         self.serve_waiting();
         self.serve_requests();
+        self.go_on_with_report();
         self.publish_own();
         self.tell_owners();
         self.expire_timers();
@@ -223,7 +238,7 @@ impl Shard {
             || !self.commands.is_empty()
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
-            || !self.own.is_empty() && self.own_waits.is_none()
+            || (!self.own.is_empty() || self.reporting.has_more()) && self.own_waits.is_none()
             || !self.untold.is_empty() && self.news_waits.is_none()
     }
 

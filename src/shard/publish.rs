@@ -2,10 +2,12 @@
 
 use super::accept::Duty;
 use super::connection::{ConnectionKey, TopicCache};
+use super::counters::DropCause;
 use super::entry::{self, AckTo, Scope};
 use super::input::Flow;
 use super::placement::Route;
 use super::session::{SessionSlot, slot_of};
+use super::sys::is_reserved;
 use super::waiting::Cause;
 use super::{MessageId, Shard};
 use crate::base::{PacketId, PublisherId, ShardId, Time};
@@ -49,6 +51,7 @@ impl Shard {
         }
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
         let flow = match publish.packet_id {
+            id if is_reserved(topic) => self.publish_nowhere(key, publish, id),
             Some(id) if publish.qos == QoS::ExactlyOnce => {
                 self.publish_once(key, slot, publish, topic, destination, id)
             }
@@ -240,6 +243,25 @@ impl Shard {
                     self.owe_ack(key, id, QoS::ExactlyOnce, Some(reason));
                 }
             },
+        }
+        Flow::Next
+    }
+
+    /// A PUBLISH under `$SYS`, where only the broker may: refused with a reason code, which
+    /// MQTT 3.x has none for, so there it is acknowledged and goes nowhere.
+    fn publish_nowhere(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        id: Option<PacketId>,
+    ) -> Flow {
+        self.clients.dropped(DropCause::Reserved, 1);
+        if let Some(id) = id {
+            let reason = match self.version_of(key) {
+                Version::V5 => ReasonCode::NOT_AUTHORIZED,
+                Version::V31 | Version::V311 => ReasonCode::SUCCESS,
+            };
+            self.owe_ack(key, id, publish.qos, Some(reason));
         }
         Flow::Next
     }

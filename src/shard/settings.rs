@@ -1,6 +1,7 @@
 //! What a shard is told at its start.
 
 use super::placement::Placement;
+use super::stats::Board;
 use crate::config::{LimitsConfig, SessionConfig};
 use crate::session::{OutboxLimits, Overflow};
 use std::sync::Arc;
@@ -43,11 +44,16 @@ pub struct Settings {
     pub max_connections: Vec<usize>,
     /// Connections before their CONNECT at most.
     pub lobby: usize,
+    /// Microseconds between two rounds of `$SYS` messages; 0 means none.
+    pub sys_interval_us: u64,
+    /// Where the cores put their figures.
+    pub board: Arc<Board>,
 }
 
 impl Settings {
     /// Settings with every default, for `placement`.
     pub fn new(placement: Placement) -> Settings {
+        let board = Arc::new(Board::new(placement.shards()));
         Settings {
             epoch: 1,
             seed: 1,
@@ -59,6 +65,8 @@ impl Settings {
             anonymous: vec![true],
             max_connections: vec![usize::MAX],
             lobby: 4096,
+            sys_interval_us: 0,
+            board,
         }
     }
 

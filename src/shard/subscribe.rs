@@ -245,7 +245,9 @@ impl Shard {
         subscriber.installing = !confirmed;
         let done = self.index.subscribe(filter, subscriber);
         if let Some(session) = self.clients.sessions.get_mut(slot) {
-            session.subscriptions.insert(filter.as_str().into(), Subscribed::Plain(done.node));
+            let place = Subscribed::Plain(done.node);
+            let old = session.subscriptions.insert(filter.as_str().into(), place);
+            self.clients.subscriptions += usize::from(old.is_none());
         }
         if owners.contains(self.me) {
             self.index.set_interest(filter, self.me);
@@ -310,7 +312,9 @@ impl Shard {
     ) {
         let joined = self.index.join_group(filter, group, subscriber);
         if let Some(session) = self.clients.sessions.get_mut(slot) {
-            session.subscriptions.insert(text.into(), Subscribed::Shared(joined.group));
+            let place = Subscribed::Shared(joined.group);
+            let old = session.subscriptions.insert(text.into(), place);
+            self.clients.subscriptions += usize::from(old.is_none());
         }
         let elsewhere = self.owners_elsewhere(filter);
         let mut token = 0;
@@ -423,6 +427,7 @@ impl Shard {
                 None => ReasonCode::NO_SUBSCRIPTION_EXISTED,
             });
             if let Some(subscribed) = subscribed {
+                self.clients.subscriptions -= 1;
                 self.abandon_replays(slot, Some(text));
                 self.leave(slot, text, subscribed);
             }

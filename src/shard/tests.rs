@@ -44,6 +44,12 @@ impl Bench {
                     match command {
                         Command::HandOver(key) => self.shards[at].hand_over(key, Box::new(())),
                         Command::Adopt(key, _) => *client = (at, key),
+                        Command::Measure => {
+                            let busy_us = self.now.0 / 4;
+                            let asleep_us = self.now.0 - busy_us;
+                            let measured = Measured { busy_us, asleep_us, ..Measured::default() };
+                            self.shards[at].measured(&measured);
+                        }
                         _ => {}
                     }
                 }

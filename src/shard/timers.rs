@@ -20,6 +20,8 @@ pub(super) enum Timer {
     SessionEnd(SessionSlot),
     /// The will's delay is over.
     WillDue(SessionSlot),
+    /// The next round of `$SYS` messages.
+    Report,
 }
 
 /// When to look at the keep-alive of `connection` next; whole seconds, so that ten thousand
@@ -62,6 +64,7 @@ impl Shard {
             }
             Timer::KeepAlive(key) => self.check_keep_alive(key, now),
             Timer::SessionEnd(slot) => self.check_session_end(slot, now),
+            Timer::Report => self.report_due(now),
             Timer::WillDue(slot) => {
                 if self.clients.sessions.get(slot).is_some_and(|session| session.will_due <= now) {
                     self.publish_will(slot);

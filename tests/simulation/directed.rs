@@ -78,7 +78,7 @@ impl Rig {
             match command {
                 Command::Pause(key) => drop(self.paused.insert((at, key.to_bits()))),
                 Command::Resume(key) => drop(self.paused.remove(&(at, key.to_bits()))),
-                Command::Established(_) | Command::ReadMore(_) => {}
+                Command::Established(_) | Command::ReadMore(_) | Command::Measure => {}
                 Command::Close(_) => panic!("a connection was closed"),
                 Command::HandOver(_) | Command::Adopt(..) => panic!("everybody is at home"),
             }
