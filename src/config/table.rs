@@ -231,8 +231,8 @@ section! {
         format: LogFormat = LogFormat::Text, FREE, "", Live;
         /// How much is logged.
         level: LogLevel = LogLevel::Info, FREE, "", Live;
-        /// Other levels for parts of the broker, such as `"corelane::shard=debug,corelane::net=off"`.
-        /// A level without a name replaces `level`.
+        /// Other levels for parts of the broker, such as
+        /// `"corelane::shard=debug,corelane::net=off"`. A level without a name replaces `level`.
         filter: LogFilter = LogFilter::default(), FREE, "", Live;
         /// Lines of one kind that one second may bring; those above are only counted. 0 means no
         /// limit.

@@ -1,6 +1,8 @@
-//! What the kernel says of this process.
+//! What the kernel says of this process and of those who connect to it.
 
 use crate::shard::HostFigures;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Asks the kernel and the wall clock; what can't be known is 0. Some ten microseconds.
@@ -12,6 +14,11 @@ pub fn figures() -> HostFigures {
         memory_bytes: field(&status, "VmRSS:") * 1024,
         threads: field(&status, "Threads:"),
     }
+}
+
+/// Where a connection comes from; `None` where it has gone already.
+pub fn peer(fd: impl AsFd) -> Option<SocketAddr> {
+    rustix::net::getpeername(fd).ok()?.and_then(|address| address.try_into().ok())
 }
 
 /// The number behind `name` in the text of `/proc/<pid>/status`.

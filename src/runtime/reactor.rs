@@ -217,7 +217,7 @@ impl Reactor {
 
     fn take_events(&mut self) {
         for (listener, fd) in self.accepted.drain(..) {
-            if let Some(key) = self.shard.open(listener) {
+            if let Some(key) = self.shard.open(listener, process::peer(&fd)) {
                 self.driver.register(SocketKey::from(key), fd);
                 self.driver.read_once(SocketKey::from(key));
             }

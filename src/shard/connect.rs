@@ -1,6 +1,7 @@
 //! CONNECT: whose it is, take-over, resumption, CONNACK.
 
 use super::connection::{ConnectionKey, Phase};
+use super::events::{Ending, Happening};
 use super::input::Flow;
 use super::memory::Pressure;
 use super::session::{Session, SessionSlot, Will, key_of};
@@ -13,6 +14,7 @@ use crate::codec::{self, ConnackOut, Connect, Frame, PacketType, ReasonCode, Ver
 use crate::session::{MessageView, Outbox, Payload, Receiving, Window};
 use crate::topic::TopicName;
 use hashbrown::HashMap;
+use std::net::SocketAddr;
 
 /// Why a CONNECT is refused.
 struct Refusal {
@@ -56,7 +58,9 @@ impl Shard {
         if let Err(refusal) = self.admit(&connect, client_id, listener) {
             self.clients.counters.connects_refused += 1;
             self.refuse(key, connect.version, &refusal);
-            self.end_connection(key, false);
+            let Refusal { reason, what } = refusal;
+            self.tell_of(key, client_id, Happening::Refused { reason, what });
+            self.end_connection(key, Ending::Refused);
             return Flow::Stop;
         }
         self.establish(key, &connect, client_id);
@@ -121,7 +125,6 @@ impl Shard {
     }
 
     fn refuse(&mut self, key: ConnectionKey, version: Version, refusal: &Refusal) {
-        tracing::info!(reason = %refusal.reason, what = refusal.what, "CONNECT refused");
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.version = version;
         }
@@ -153,7 +156,12 @@ impl Shard {
         self.arm_keep_alive(key);
         self.acknowledge_connect(key, connect, client_id, present, expiry_s);
         self.commands.push_back(Command::Established(key));
-        tracing::debug!(client_id, version = ?connect.version, present, "connected");
+        let (version, session_present) = (connect.version, present);
+        self.tell_of(
+            key,
+            client_id,
+            Happening::Connected { version, session_present, keep_alive_s },
+        );
         if present {
             self.clients.refill(slot);
         }
@@ -204,7 +212,7 @@ impl Shard {
         if let Some(old) = session.connection {
             self.clients.counters.taken_over += 1;
             self.say_goodbye(old, ReasonCode::SESSION_TAKEN_OVER, None);
-            self.end_connection(old, true);
+            self.end_connection(old, Ending::TakenOver);
         }
         // A will whose delay runs is published when the session is discarded and cancelled when
         // it is resumed [MQTT-3.1.3-9].
@@ -310,10 +318,15 @@ impl Shard {
     }
 
     /// Takes in a connection that another shard handed over.
-    pub(super) fn adopt(&mut self, listener: u16, unparsed: &[u8], carried: crate::mesh::Carried) {
+    pub(super) fn adopt(
+        &mut self,
+        (listener, peer): (u16, Option<SocketAddr>),
+        unparsed: &[u8],
+        carried: crate::mesh::Carried,
+    ) {
         self.lobby += 1;
         self.clients.counters.connections_opened += 1;
-        let key: Key<super::Connection> = self.insert_connection(listener);
+        let key: Key<super::Connection> = self.insert_connection(listener, peer);
         self.commands.push_back(Command::Adopt(key, carried));
         self.receive(key, unparsed);
         // They were counted where they came in.

@@ -2,6 +2,7 @@
 
 use super::connection::{ConnectionKey, Phase};
 use super::counters::DropCause;
+use super::events::Ending;
 use super::input::Flow;
 use super::publish::{Destination, Routed};
 use super::session::{SessionSlot, slot_of};
@@ -26,7 +27,8 @@ impl Shard {
             session.expiry_s = expiry_s.min(self.clients.settings.session.max_expiry_s);
         }
         let normal = version != Version::V5 || packet.reason == ReasonCode::SUCCESS;
-        self.end_connection(key, !normal);
+        let reason = packet.reason;
+        self.end_connection(key, Ending::Disconnected { reason, with_will: !normal });
         Flow::Stop
     }
 
@@ -40,12 +42,12 @@ impl Shard {
             connection.ended = true;
             return;
         }
-        self.end_connection(key, true);
+        self.end_connection(key, Ending::Lost);
     }
 
     /// The shell closed the connection and will not mention it again.
     pub fn released(&mut self, key: ConnectionKey) {
-        self.end_connection(key, true);
+        self.end_connection(key, Ending::Lost);
         if let Some(connection) = self.clients.connections.remove(key) {
             self.clients.counters.connections_closed += 1;
             if let Some(open) = self.open.get_mut(usize::from(connection.listener)) {
@@ -56,9 +58,9 @@ impl Shard {
         }
     }
 
-    /// Takes a connection from its session and lets it drain. `with_will`: the end is not one that
-    /// deletes the will.
-    pub(super) fn end_connection(&mut self, key: ConnectionKey, with_will: bool) {
+    /// Takes a connection from its session and lets it drain.
+    pub(super) fn end_connection(&mut self, key: ConnectionKey, ending: Ending) {
+        self.tell_end(key, ending);
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         match connection.phase {
             Phase::Draining => return,
@@ -77,7 +79,7 @@ impl Shard {
         self.clients.dropped(DropCause::ConnectionClosed, late);
         self.commands.push_back(Command::Close(key));
         if let Some(session) = session {
-            self.detach(slot_of(session), with_will);
+            self.detach(slot_of(session), ending.with_will());
         }
     }
 
@@ -187,7 +189,7 @@ impl Shard {
                 Some(Phase::Open) => self.say_goodbye(key, reason, None),
                 Some(Phase::Lobby | Phase::HandingOver(_)) => {}
             }
-            self.end_connection(key, true);
+            self.end_connection(key, Ending::Closed(reason));
         }
     }
 }

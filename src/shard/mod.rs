@@ -19,6 +19,7 @@ mod counters;
 mod deliver;
 mod disconnect;
 mod entry;
+mod events;
 mod fanout;
 mod input;
 mod load;
@@ -40,6 +41,7 @@ mod waiting;
 
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
+pub use events::{ConnectionEvent, Ending, Happening};
 pub use placement::Placement;
 pub use report::Measured;
 pub use settings::{Settings, TickBudget};
@@ -267,6 +269,7 @@ impl Shard {
         }
         debug_assert_eq!(connection.in_flight, 0, "one send at a time");
         connection.in_flight = connection.out.len();
+        connection.bytes_out += connection.in_flight as u64;
         self.clients.output.bytes += connection.in_flight - std::mem::take(&mut connection.counted);
         self.clients.counters.bytes_sent += connection.in_flight as u64;
         Some(std::mem::take(&mut connection.out))

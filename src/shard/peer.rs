@@ -169,10 +169,11 @@ impl Shard {
 
     fn take_in(&mut self, block: &mut Block, position: Position) {
         let carried = entry::take_carried(block, position);
-        if let Some((Entry::HandOver { listener, unparsed }, _)) = entry::read(block, position)
+        if let Some((Entry::HandOver { listener, peer, unparsed }, _)) =
+            entry::read(block, position)
             && let Some(carried) = carried
         {
-            self.adopt(listener, unparsed, carried);
+            self.adopt((listener, peer), unparsed, carried);
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Settings {
     pub tick: TickBudget,
     /// Longest time from accept to CONNECT, per listener, in microseconds.
     pub connect_deadlines_us: Vec<u64>,
+    /// Names of the listeners, for the log.
+    pub listener_names: Arc<[Box<str>]>,
     /// Whether clients without credentials are let in, per listener.
     pub anonymous: Vec<bool>,
     /// Connections at most, per listener.
@@ -62,6 +64,7 @@ impl Settings {
             limits: LimitsConfig::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],
+            listener_names: Arc::from([Box::from("tcp")]),
             anonymous: vec![true],
             max_connections: vec![usize::MAX],
             lobby: 4096,

@@ -140,7 +140,7 @@ impl Board {
 
     /// Writes what `shard` tells now. Called by that core alone.
     pub(super) fn write(&self, shard: ShardId, snapshot: &Snapshot) {
-        let words = snapshot.counters.words().into_iter().chain(snapshot.gauges.words());
+        let words = snapshot.counters.words().chain(snapshot.gauges.words());
         for (slot, word) in self.cores[shard.index()].words.iter().zip(words) {
             slot.store(word, Ordering::Relaxed);
         }

@@ -8,6 +8,7 @@
 use super::Shard;
 use super::connection::ConnectionKey;
 use super::entry::{self, Entry};
+use super::events::Ending;
 use super::input::Flow;
 use super::replay::Plan;
 use super::session::{SessionSlot, Subscribed, key_of, slot_of};
@@ -548,9 +549,10 @@ impl Shard {
             return Some((News::HandOver { key, home, listener, carried }, cause));
         }
         let block = self.mesh.request(home, len, 0);
-        entry::write(block, &Entry::HandOver { listener, unparsed });
+        entry::write(block, &Entry::HandOver { listener, peer: connection.peer, unparsed });
         block.attachments.push(crate::mesh::Attachment::Carried(carried));
         self.clients.counters.handed_over += 1;
+        self.end_connection(key, Ending::Moved);
         self.released(key);
         None
     }

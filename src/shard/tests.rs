@@ -81,7 +81,7 @@ impl Bench {
         connect: &ConnectOut<'_>,
     ) -> (usize, ConnectionKey) {
         self.shards[at].begin(self.now);
-        let key = self.shards[at].open(0).expect("room in the lobby");
+        let key = self.shards[at].open(0, None).expect("room in the lobby");
         let mut client = (at, key);
         let mut bytes = Vec::new();
         connect.encode(&mut bytes);

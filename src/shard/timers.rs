@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::connection::{Connection, ConnectionKey, Phase};
+use super::events::Ending;
 use super::session::SessionSlot;
 use crate::base::Time;
 use crate::codec::ReasonCode;
@@ -59,7 +60,7 @@ impl Shard {
                 if connection
                     .is_some_and(|c| matches!(c.phase, Phase::Lobby | Phase::HandingOver(_)))
                 {
-                    self.end_connection(key, false);
+                    self.end_connection(key, Ending::ConnectDeadline);
                 }
             }
             Timer::KeepAlive(key) => self.check_keep_alive(key, now),
@@ -101,7 +102,7 @@ impl Shard {
         if is_silent(connection, now) {
             self.clients.counters.keep_alive_timeouts += 1;
             self.say_goodbye(key, ReasonCode::KEEP_ALIVE_TIMEOUT, None);
-            return self.end_connection(key, true);
+            return self.end_connection(key, Ending::KeepAlive);
         }
         let mut due = keep_alive_due(connection);
         if due <= now {

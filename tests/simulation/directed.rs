@@ -55,7 +55,7 @@ impl Rig {
         }
         let shard = &mut self.shards[home];
         shard.begin(self.now);
-        let key = shard.open(0).expect("the lobby has room");
+        let key = shard.open(0, None).expect("the lobby has room");
         shard.receive(key, &bytes);
         (home, key)
     }

@@ -209,6 +209,9 @@ impl World {
         let exact = self.plan.lossless && late == 0;
         // What the broker tells of itself is retained as well; `#` doesn't match it.
         let told = self.plan.settings.sys_interval_us > 0;
+        if told && stored <= got.len() {
+            return Err("the broker told nothing of itself".into());
+        }
         if stored != got.len() && exact && !told {
             return Err(format!("{stored} retained messages, a newcomer got {}", got.len()));
         }

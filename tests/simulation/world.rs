@@ -113,7 +113,7 @@ impl Core {
     fn accept(&mut self, world: &mut Surroundings<'_>) -> bool {
         let arriving = std::mem::take(&mut self.arriving);
         for pipe in &arriving {
-            match self.shard.open(0) {
+            match self.shard.open(0, None) {
                 Some(key) => {
                     world.pipes[*pipe].accepted = true;
                     self.register(key, *pipe, Reading::Once);

@@ -35,7 +35,10 @@ fn retained(bench: &mut Bench, id: &str, filter: &str) -> BTreeMap<String, Strin
     let bytes = bench.output(client);
     let (mut rest, mut found) = (&bytes[..], BTreeMap::new());
     while let Some(frame) = codec::frame(rest, usize::MAX).expect("whole packets") {
-        if let Ok(Packet::Publish(publish)) = codec::decode(&frame, Version::V5) {
+        // What came live is of a later round.
+        if let Ok(Packet::Publish(publish)) = codec::decode(&frame, Version::V5)
+            && publish.retain
+        {
             let text = String::from_utf8(publish.payload.to_vec()).expect("text");
             found.insert(publish.topic.to_owned(), text);
         }
