@@ -67,6 +67,11 @@ choice! {
         "drop_newest" => DropNewest,
         /// The subscriber is disconnected.
         "disconnect" => Disconnect,
+        /// While an outbox of a core is seven eighths full, QoS 1 and 2 messages that interest
+        /// anybody on that core are refused: reason code 0x97 for MQTT 5, the end of the
+        /// publisher's connection for 3.x. Nothing that was acknowledged is lost, and one slow or
+        /// absent subscriber can hold up all publishers.
+        "refuse" => Refuse,
     }
 }
 

@@ -78,7 +78,7 @@ recv_buffer_bytes = \"4k\"
             "line 5: session.receive_maximum: 65536 is above the largest allowed value 65535; \
              use 1..=65535",
             "line 6: session.overflow: \"drop\" is not one of the words known here; write \
-             \"drop_oldest\", \"drop_newest\" or \"disconnect\"",
+             \"drop_oldest\", \"drop_newest\", \"disconnect\" or \"refuse\"",
             "line 8: runtime.pin: an integer where a boolean belongs; write true or false, without \
              quotes",
             "line 9: runtime.recv_buffers: 1000 is not a power of two; use a power of two in \

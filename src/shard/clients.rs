@@ -3,10 +3,12 @@
 
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::counters::{Counters, DropCause};
+use super::memory::Pressure;
 use super::session::{Session, SessionSlot};
 use super::settings::Settings;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, ReasonCode, Version};
+use crate::session::Ledger;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -20,6 +22,8 @@ const SPARE_BYTES: usize = 64 * 1024;
 pub(super) struct Output {
     pub(super) dirty: VecDeque<ConnectionKey>,
     pub(super) spare: Vec<Vec<u8>>,
+    /// Encoded bytes that clients have not taken yet, but for each connection's last packet.
+    pub(super) bytes: usize,
 }
 
 impl Output {
@@ -46,6 +50,8 @@ impl Connection {
         {
             self.out = buffer;
         }
+        output.bytes += self.out.len() - self.counted;
+        self.counted = self.out.len();
         &mut self.out
     }
 }
@@ -69,6 +75,12 @@ pub(super) struct Clients {
     pub(super) identifiers: Vec<u32>,
     /// Bytes in all inboxes.
     pub(super) unfinished: usize,
+    /// Bytes of all stored messages.
+    pub(super) ledger: Ledger,
+    /// How much of its memory this core has used up.
+    pub(super) pressure: Pressure,
+    /// Outboxes close to their bounds, where `overflow` is `refuse`.
+    pub(super) full_outboxes: usize,
 }
 
 impl Clients {
@@ -87,6 +99,9 @@ impl Clients {
             scratch: Vec::new(),
             identifiers: Vec::new(),
             unfinished: 0,
+            ledger: Ledger::default(),
+            pressure: Pressure::default(),
+            full_outboxes: 0,
         }
     }
 
@@ -125,6 +140,10 @@ impl Clients {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let version = connection.version;
         while let Some((packet_id, qos, reason)) = connection.acks.pop() {
+            if reason.is_error() && version != Version::V5 {
+                // MQTT 3.x can't refuse a message but by ending the connection.
+                return self.doomed.push((key, reason));
+            }
             let kind = match qos {
                 codec::QoS::ExactlyOnce => codec::PacketType::Pubrec,
                 codec::QoS::AtLeastOnce | codec::QoS::AtMostOnce => codec::PacketType::Puback,

@@ -2,6 +2,7 @@
 
 use super::connection::{ConnectionKey, Phase};
 use super::input::Flow;
+use super::memory::Pressure;
 use super::session::{Session, SessionSlot, Will, key_of};
 use super::timers::Timer;
 use super::waiting::Cause;
@@ -79,6 +80,9 @@ impl Shard {
         let limits = &settings.limits;
         if self.draining {
             return refuse(ReasonCode::SERVER_SHUTTING_DOWN, "the server is shutting down");
+        }
+        if self.clients.pressure > Pressure::Low {
+            return refuse(ReasonCode::SERVER_BUSY, "the server has no memory for another client");
         }
         if !settings.anonymous.get(usize::from(listener)).is_some_and(|anonymous| *anonymous) {
             // Nobody can prove who they are yet, so nobody comes in.
@@ -178,6 +182,7 @@ impl Shard {
             receiving: Receiving::default(),
             window: Window::default(),
             outbox: Outbox::default(),
+            crowded: false,
             will: None,
             will_due: Time::NEVER,
             replays: Vec::new(),
@@ -244,7 +249,7 @@ impl Shard {
         };
         let delay_s = will.delay_s.min(self.clients.settings.session.max_will_delay_s);
         let expiry_s = will.properties.message_expiry;
-        Box::new(Will { message: view.store(), expiry_s, delay_s })
+        Box::new(Will { message: view.store(&self.clients.ledger), expiry_s, delay_s })
     }
 
     fn keep_alive_s(&self, connect: &Connect<'_>) -> u16 {

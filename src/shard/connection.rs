@@ -118,6 +118,8 @@ pub struct Connection {
     pub(super) inbox: Inbox,
     /// Encoded packets that wait for the shell.
     pub(super) out: Vec<u8>,
+    /// Bytes of `out` that the core's total already includes.
+    pub(super) counted: usize,
     /// Bytes that the shell is sending.
     pub(super) in_flight: usize,
     /// Bytes of protocol answers since the output was last empty.
@@ -148,6 +150,7 @@ impl Connection {
             maximum_packet: u32::MAX,
             inbox: Inbox::default(),
             out: Vec::new(),
+            counted: 0,
             in_flight: 0,
             answered: 0,
             acks: PendingAcks::default(),

@@ -21,11 +21,13 @@ pub enum DropCause {
     GroupGone,
     /// A retained message was over the limit of the store.
     RetainedLimit,
+    /// The core was out of memory.
+    Memory,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 9] = [
+    pub const ALL: [DropCause; 10] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -35,6 +37,7 @@ impl DropCause {
         DropCause::ConnectionClosed,
         DropCause::GroupGone,
         DropCause::RetainedLimit,
+        DropCause::Memory,
     ];
 
     /// The label under which the cause is reported.
@@ -49,6 +52,7 @@ impl DropCause {
             DropCause::ConnectionClosed => "connection_closed",
             DropCause::GroupGone => "group_gone",
             DropCause::RetainedLimit => "retained_limit",
+            DropCause::Memory => "memory",
         }
     }
 }
@@ -109,6 +113,8 @@ counters! {
     bytes_sent,
     /// PUBLISH packets received.
     publishes_received,
+    /// QoS 1 and 2 messages refused because a core was full.
+    messages_refused,
     /// Messages that this shard accepted as owner (or routed itself in publisher mode).
     messages_accepted,
     /// PUBLISH packets sent, retransmissions included.

@@ -4,6 +4,7 @@
 use super::clients::Clients;
 use super::connection::{ConnectionKey, Phase};
 use super::counters::DropCause;
+use super::memory::Pressure;
 use super::session::{Identifiers, Outgoing, SessionSlot, slot_of};
 use crate::base::{PublisherId, Time};
 use crate::codec::{PublishOut, QoS, ReasonCode, Version};
@@ -118,7 +119,7 @@ impl Clients {
         match claim.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(view, slot, claim, prepared),
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
-                let stored = prepared.stored.get_or_insert_with(|| view.store());
+                let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
                 let outgoing = Outgoing {
                     message: Rc::clone(stored),
                     qos: claim.qos,
@@ -138,13 +139,13 @@ impl Clients {
         claim: Claim,
         prepared: &mut Prepared,
     ) {
-        let (now, high_water) = (self.now, self.settings.limits.out_buffer_bytes);
+        let (now, high_water) = (self.now, self.high_water());
         let key = self.sessions.get(slot).and_then(|session| session.connection);
         let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) else {
             return self.dropped(DropCause::Offline, 1);
         };
         if connection.pending_bytes() >= high_water || !connection.late.is_empty() {
-            let stored = prepared.stored.get_or_insert_with(|| view.store());
+            let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
             let outgoing = Outgoing {
                 message: Rc::clone(stored),
                 qos: QoS::AtMostOnce,
@@ -175,6 +176,9 @@ impl Clients {
 
     /// QoS 0 for a connection above its high water: a short queue of references.
     fn deliver_late(&mut self, key: ConnectionKey, outgoing: Outgoing) {
+        if self.pressure > Pressure::Low {
+            return self.dropped(DropCause::Memory, 1);
+        }
         let (limits, policy) = (self.settings.late(), self.settings.late_overflow());
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = outgoing.message.bytes();
@@ -211,6 +215,7 @@ impl Clients {
                 self.dropped(DropCause::OutboxOverflow, 1);
             }
         }
+        self.note_crowd(slot);
     }
 
     /// Sends a QoS 1 or 2 message now; the caller knows that the window has room.
@@ -262,6 +267,7 @@ impl Clients {
             let Some(outgoing) = connection.late.pop() else { break };
             self.send_late(key, &outgoing);
         }
+        self.note_crowd(slot);
         if self.sessions.get(slot).is_some_and(|session| !session.replays.is_empty()) {
             self.drained.push(slot);
         }

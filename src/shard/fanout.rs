@@ -85,7 +85,7 @@ impl Shard {
             for node in &matched.nodes {
                 self.index.pin(*node);
             }
-            let (message, matched) = (view.store(), Rc::clone(matched));
+            let (message, matched) = (view.store(&self.clients.ledger), Rc::clone(matched));
             let (cursor, served) = (Cursor::default(), Served::default());
             return Some(FanOut { message, matched, cursor, lens, from, served });
         }

@@ -21,6 +21,7 @@ mod disconnect;
 mod entry;
 mod fanout;
 mod input;
+mod memory;
 mod peer;
 pub mod placement;
 mod publish;
@@ -120,6 +121,8 @@ pub struct Shard {
     /// Connections per listener.
     open: Vec<usize>,
     draining: bool,
+    /// No look for the largest holder of memory before this time.
+    relief_after: Time,
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
 }
@@ -163,6 +166,7 @@ impl Shard {
             lobby: 0,
             open: vec![0; settings.max_connections.len()],
             draining: false,
+            relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),
             clients: Clients::new(me, settings, now),
@@ -188,6 +192,7 @@ impl Shard {
 
     /// One turn of everything that does not come from sockets. True: call again without sleeping.
     pub fn tick(&mut self) -> bool {
+        self.weigh();
         self.rang = self.rang.union(self.mesh.bell().answer());
         self.take_replies();
         // Each kind of source has a budget of its own, so that none lives at another's cost.
@@ -247,6 +252,7 @@ impl Shard {
         }
         debug_assert_eq!(connection.in_flight, 0, "one send at a time");
         connection.in_flight = connection.out.len();
+        self.clients.output.bytes += connection.in_flight - std::mem::take(&mut connection.counted);
         self.clients.counters.bytes_sent += connection.in_flight as u64;
         Some(std::mem::take(&mut connection.out))
     }
@@ -255,7 +261,7 @@ impl Shard {
     pub fn sent(&mut self, key: ConnectionKey, buffer: Vec<u8>) -> bool {
         self.clients.output.recycle(buffer);
         let Some(connection) = self.clients.connections.get_mut(key) else { return false };
-        connection.in_flight = 0;
+        self.clients.output.bytes -= std::mem::take(&mut connection.in_flight);
         if connection.out.is_empty() {
             connection.answered = 0;
         }

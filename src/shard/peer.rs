@@ -4,7 +4,6 @@ use super::Shard;
 use super::accept::Duty;
 use super::entry::{self, Entry, Position};
 use super::fanout::FanOut;
-use super::publish::accepted_reason;
 use super::waiting::{Cause, Source};
 use crate::base::{Key, PacketId, ShardId};
 use crate::codec::{QoS, ReasonCode};
@@ -182,11 +181,11 @@ impl Shard {
         match entry {
             Entry::Publish { message, scope, ack } => {
                 let matched = self.index.matches(TopicName::assume_checked(message.topic));
-                let interest = self.accept(message, &matched, Duty::from(*scope))?;
+                let reason = self.accept(message, &matched, Duty::from(*scope))?;
                 if let Some(ack) = ack {
                     // A publisher's core that served somebody itself says so by its scope.
-                    let served = interest || Duty::from(*scope) == Duty::Groups;
-                    let reason = accepted_reason(served).0;
+                    let served = Duty::from(*scope) == Duty::Groups;
+                    let reason = if served { ReasonCode::SUCCESS.0 } else { reason.0 };
                     let detail = u64::from(ack.packet_id.get()) | (message.qos as u64) << 16;
                     self.mesh.reply(from, Reply { token: ack.session, detail, reason });
                 }

@@ -17,8 +17,8 @@ use std::rc::Rc;
 
 /// What became of a routed message.
 pub(super) enum Routed {
-    /// This shard accepted it; whether anybody is interested.
-    Accepted(bool),
+    /// This shard accepted or refused it, as the reason code says.
+    Decided(ReasonCode),
     /// Its owner will say.
     Forwarded,
 }
@@ -200,9 +200,8 @@ impl Shard {
                     self.owe_ack(key, id, QoS::AtLeastOnce, None);
                 }
             }
-            Ok(Routed::Accepted(interest)) => {
+            Ok(Routed::Decided(reason)) => {
                 if let Some(id) = id {
-                    let reason = accepted_reason(interest);
                     self.owe_ack(key, id, QoS::AtLeastOnce, Some(reason));
                 }
             }
@@ -234,11 +233,11 @@ impl Shard {
                     return Flow::Stall(cause);
                 }
                 Ok(Routed::Forwarded) => self.owe_ack(key, id, QoS::ExactlyOnce, None),
-                Ok(Routed::Accepted(interest)) => {
+                Ok(Routed::Decided(reason)) => {
                     if let Some(session) = self.clients.sessions.get_mut(slot) {
-                        session.receiving.settle(id, true);
+                        session.receiving.settle(id, !reason.is_error());
                     }
-                    self.owe_ack(key, id, QoS::ExactlyOnce, Some(accepted_reason(interest)));
+                    self.owe_ack(key, id, QoS::ExactlyOnce, Some(reason));
                 }
             },
         }
@@ -281,16 +280,16 @@ impl Shard {
         if owner == self.me {
             let matched = matched
                 .unwrap_or_else(|| self.index.matches(TopicName::assume_checked(view.topic)));
-            return self.accept(view, &matched, Duty::Owner).map(Routed::Accepted);
+            return self.accept(view, &matched, Duty::Owner).map(Routed::Decided);
         }
         if let Some(matched) = matched.filter(|_| by_publisher && !view.retain) {
             let groups = self.index.has_groups(&matched);
             if groups {
                 self.check_request(owner, view, ack)?;
             }
-            let interest = self.accept(view, &matched, Duty::Publisher)?;
-            if !groups {
-                return Ok(Routed::Accepted(interest));
+            let reason = self.accept(view, &matched, Duty::Publisher)?;
+            if !groups || reason.is_error() {
+                return Ok(Routed::Decided(reason));
             }
             self.request_publish(owner, view, Scope::Groups, ack);
             return Ok(Routed::Forwarded);
@@ -332,9 +331,4 @@ impl Shard {
         entry::write_publish(block, view, scope, ack);
         self.clients.counters.forwarded += 1;
     }
-}
-
-/// The reason code of an accepted message [MQTT-3.4.2-1].
-pub(super) fn accepted_reason(interest: bool) -> ReasonCode {
-    if interest { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
 }

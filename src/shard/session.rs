@@ -99,6 +99,8 @@ pub struct Session {
     pub(super) receiving: Receiving,
     pub(super) window: Window<Outgoing>,
     pub(super) outbox: Outbox<Outgoing>,
+    /// The outbox is close to its bounds and publishers are refused for it.
+    pub(super) crowded: bool,
     pub(super) will: Option<Box<Will>>,
     /// When the will is due, once its connection is gone.
     pub(super) will_due: Time,

@@ -87,6 +87,7 @@ impl Settings {
             crate::config::Overflow::DropOldest => Overflow::DropOldest,
             crate::config::Overflow::DropNewest => Overflow::DropNewest,
             crate::config::Overflow::Disconnect => Overflow::Disconnect,
+            crate::config::Overflow::Refuse => Overflow::Refuse,
         }
     }
 }

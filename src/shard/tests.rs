@@ -10,17 +10,27 @@ pub(super) struct Bench {
     pub(super) shards: Vec<Shard>,
     outputs: Vec<(usize, ConnectionKey, Vec<u8>)>,
     now: Time,
+    /// Clients that take nothing of what they are sent.
+    pub(super) deaf: Vec<(usize, ConnectionKey)>,
 }
 
 impl Bench {
     pub(super) fn new(count: usize) -> Bench {
+        Bench::with(count, |_| {})
+    }
+
+    /// Shards whose settings `change` has changed.
+    pub(super) fn with(count: usize, change: impl Fn(&mut Settings)) -> Bench {
         assert!(count <= MAX_SHARDS);
         let ends = mesh::build(count, MeshSettings::default());
         let placement = Placement::new(count, [1, 2], 2);
-        let shards = ends
-            .into_iter()
-            .map(|end| Shard::new(Settings::new(placement.clone()), end, Time::default()));
-        Bench { shards: shards.collect(), outputs: Vec::new(), now: Time::default() }
+        let shards = ends.into_iter().map(|end| {
+            let mut settings = Settings::new(placement.clone());
+            change(&mut settings);
+            Shard::new(settings, end, Time::default())
+        });
+        let (outputs, deaf) = (Vec::new(), Vec::new());
+        Bench { shards: shards.collect(), outputs, now: Time::default(), deaf }
     }
 
     /// Ticks everything until nothing happens any more; connections move to their homes.
@@ -38,6 +48,9 @@ impl Bench {
                     }
                 }
                 while let Some(key) = self.shards[at].next_output() {
+                    if self.deaf.contains(&(at, key)) {
+                        continue;
+                    }
                     if let Some(out) = self.shards[at].take_output(key) {
                         self.outputs.push((at, key, out.clone()));
                         self.shards[at].sent(key, out);
@@ -53,11 +66,19 @@ impl Bench {
         id: &str,
         version: Version,
     ) -> (usize, ConnectionKey) {
+        self.connect_with(at, &ConnectOut { version, client_id: id, ..ConnectOut::default() })
+    }
+
+    pub(super) fn connect_with(
+        &mut self,
+        at: usize,
+        connect: &ConnectOut<'_>,
+    ) -> (usize, ConnectionKey) {
         self.shards[at].begin(self.now);
         let key = self.shards[at].open(0).expect("room in the lobby");
         let mut client = (at, key);
         let mut bytes = Vec::new();
-        ConnectOut { version, client_id: id, ..ConnectOut::default() }.encode(&mut bytes);
+        connect.encode(&mut bytes);
         self.shards[at].receive(key, &bytes);
         self.settle(&mut client);
         client
@@ -66,6 +87,23 @@ impl Bench {
     pub(super) fn send(&mut self, client: (usize, ConnectionKey), bytes: &[u8]) {
         self.shards[client.0].receive(client.1, bytes);
         self.settle(&mut client.clone());
+    }
+
+    /// Lets time pass, second by second.
+    pub(super) fn wait_s(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now = self.now.plus_secs(1);
+            for shard in &mut self.shards {
+                shard.begin(self.now);
+                shard.tick();
+            }
+        }
+    }
+
+    /// Whether the broker has ended the connection.
+    pub(super) fn is_closing(&self, client: (usize, ConnectionKey)) -> bool {
+        let connection = self.shards[client.0].clients.connections.get(client.1);
+        connection.is_none_or(|connection| connection.phase == Phase::Draining)
     }
 
     /// All bytes sent to a client so far, taken.
@@ -82,7 +120,7 @@ impl Bench {
     }
 }
 
-fn publishes(bytes: &[u8], version: Version) -> Vec<(String, Vec<u8>, QoS)> {
+pub(super) fn publishes(bytes: &[u8], version: Version) -> Vec<(String, Vec<u8>, QoS)> {
     let (mut rest, mut found) = (bytes, Vec::new());
     while let Some(frame) = codec::frame(rest, usize::MAX).expect("whole packets") {
         if let Packet::Publish(publish) = codec::decode(&frame, version).expect("a valid packet") {
