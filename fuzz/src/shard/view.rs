@@ -21,8 +21,8 @@ struct History {
     durable: bool,
     /// QoS 2 from the client: identifier to message, and the lineage it belongs to.
     incoming: HashMap<u16, (Payload, u32)>,
-    /// QoS 2 to the client that it has not released.
-    outgoing: HashMap<u16, (Payload, u32)>,
+    /// QoS 2 to the client that the broker has not released: identifier and lineage.
+    outgoing: HashMap<(u16, u32), Payload>,
     /// Messages that came with QoS 0 or 2.
     delivered: HashMap<(Payload, u32), usize>,
     /// Share groups ever joined.
@@ -135,6 +135,7 @@ impl View {
         let history = all.clients.entry(name.clone()).or_default();
         if connect.clean_start || !history.durable || history.live > 0 {
             history.lineage += 1;
+            history.incoming.clear();
         }
         history.live += 1;
         let properties = &connect.properties;
@@ -254,9 +255,9 @@ impl View {
             }
             Packet::Publish(publish) => self.delivered(publish, all),
             Packet::Pubrel(ack) => {
-                let id = ack.packet_id.get();
+                let (id, lineage) = (ack.packet_id.get(), self.lineage);
                 if let Some(history) = self.history(all) {
-                    history.outgoing.remove(&id);
+                    history.outgoing.remove(&(id, lineage));
                 }
                 // After a reconnect it comes without PUBREC.
                 self.owed.remove(&(PacketType::Pubrel, id));
@@ -316,9 +317,11 @@ impl View {
         let Some(history) = self.history(all) else { return };
         match publish.qos {
             QoS::AtLeastOnce => return,
-            QoS::ExactlyOnce if history.outgoing.get(&id) == Some(&key) => return,
             QoS::ExactlyOnce => {
-                history.outgoing.insert(id, key.clone());
+                let again = history.outgoing.insert((id, key.1), key.0.clone());
+                if again.as_ref() == Some(&key.0) {
+                    return;
+                }
             }
             QoS::AtMostOnce => {}
         }
