@@ -228,7 +228,7 @@ impl Shard {
 
     /// The peer sent something that can't stand: say why and close.
     pub(super) fn fault(&mut self, key: ConnectionKey, error: &DecodeError) -> Flow {
-        self.clients.counters.protocol_errors += 1;
+        self.clients.counters.fault(error.reason);
         let Some(connection) = self.clients.connections.get(key) else { return Flow::Stop };
         let what = connection.problem_information.then_some(error.what);
         let client = connection
