@@ -11,7 +11,7 @@ use crate::runtime::{
     Requests, Seat, SignalThread, Sleeper, Waker, Watcher, Way,
 };
 use crate::shard::placement::{Route, Rule};
-use crate::shard::{Counters, Placement, Settings, Shard, TickBudget};
+use crate::shard::{Counters, ListenerRules, Placement, Settings, Shard, TickBudget};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -246,6 +246,8 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         epoch: secret(2) as u32,
         seed: secret(3),
         session: config.session.clone(),
+        protocol: config.protocol.clone(),
+        topics: config.topics.clone(),
         limits: LimitsConfig {
             memory_bytes: memory_bytes(config, shards),
             ..config.limits.clone()
@@ -255,6 +257,7 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         anonymous: config.listeners.iter().map(|l| l.allow_anonymous).collect(),
         max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
         lobby: config.listeners.iter().map(|listener| listener.lobby).sum(),
+        rules: config.listeners.iter().map(ListenerRules::from).collect(),
         ..Settings::new(placement)
     }
 }

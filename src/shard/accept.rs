@@ -103,7 +103,8 @@ impl Shard {
         stored || interested.iter().any(|core| full.contains(core))
     }
 
-    fn check_budget(&mut self) -> Result<(), Cause> {
+    /// Whether this tick can take one message more.
+    pub(super) fn check_budget(&mut self) -> Result<(), Cause> {
         if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
             return Err(Cause::Budget);
         }

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::connection::ConnectionKey;
 use super::session::SessionSlot;
+use super::waiting::Cause;
 use crate::base::PacketId;
 use crate::codec::{self, Ack, PacketType, QoS, ReasonCode, Version};
 use crate::session::Pubrec;
@@ -60,6 +61,9 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return };
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         let known = session.receiving.release(ack.packet_id);
+        if let Some(connection) = self.clients.connections.get_mut(key) {
+            connection.unreleased = connection.unreleased.saturating_sub(1);
+        }
         let unknown = (!known).then_some(ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
         self.acknowledge(key, PacketType::Pubcomp, ack.packet_id, unknown);
     }
@@ -87,7 +91,11 @@ impl Shard {
         let Some(key) = session.connection else { return };
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.acks.settle(id, qos, reason);
+            let waits = connection.stalled == Some(Cause::Answers);
             self.clients.flush_acks(key);
+            if waits && !self.is_swamped(key) {
+                self.resume(key);
+            }
         }
     }
 }

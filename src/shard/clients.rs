@@ -115,12 +115,36 @@ impl Clients {
         if connection.phase == Phase::Draining {
             return;
         }
-        let version = connection.version;
+        let (version, largest) = (connection.version, connection.maximum_packet as usize);
         let out = connection.writer(&mut self.output);
         let before = out.len();
         encode(version, out);
+        if out.len() - before > largest {
+            // It may not be sent [MQTT-3.1.2-24], and the client can't go on without it.
+            out.truncate(before);
+            return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));
+        }
         connection.answered += connection.out.len() - before;
         self.bound_answers(key);
+    }
+
+    /// Encodes an answer with a text that is left out where the packet would be larger than the
+    /// client accepts [MQTT-3.2.2-19], [MQTT-3.14.2-3].
+    pub(super) fn explain(
+        &mut self,
+        key: ConnectionKey,
+        text: Option<&str>,
+        encode: impl Fn(Version, Option<&str>, &mut Vec<u8>),
+    ) {
+        let largest = self.connections.get(key).map_or(u32::MAX, |c| c.maximum_packet) as usize;
+        self.answer(key, |version, out| {
+            let before = out.len();
+            encode(version, text, out);
+            if text.is_some() && out.len() - before > largest {
+                out.truncate(before);
+                encode(version, None, out);
+            }
+        });
     }
 
     /// Closes a connection that has far more answers waiting than it reads.
@@ -138,7 +162,7 @@ impl Clients {
     /// Sends all acknowledgements that are settled and not behind an unsettled one.
     pub(super) fn flush_acks(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let version = connection.version;
+        let (version, largest) = (connection.version, connection.maximum_packet as usize);
         while let Some((packet_id, qos, reason)) = connection.acks.pop() {
             if reason.is_error() && version != Version::V5 {
                 // MQTT 3.x can't refuse a message but by ending the connection.
@@ -151,6 +175,14 @@ impl Clients {
             let out = connection.writer(&mut self.output);
             let before = out.len();
             codec::encode_ack(kind, version, packet_id, reason, None, out);
+            if out.len() - before > largest {
+                out.truncate(before);
+                return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));
+            }
+            if qos == codec::QoS::ExactlyOnce && reason.is_error() {
+                // The client may use the identifier again at once.
+                connection.unreleased = connection.unreleased.saturating_sub(1);
+            }
             connection.answered += connection.out.len() - before;
         }
         self.bound_answers(key);

@@ -23,13 +23,15 @@ pub enum DropCause {
     GroupGone,
     /// A retained message was over the limit of the store.
     RetainedLimit,
+    /// QoS 0 or a will that was refused, where nobody can be told.
+    Refused,
     /// The core was out of memory.
     Memory,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 10] = [
+    pub const ALL: [DropCause; 11] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -39,6 +41,7 @@ impl DropCause {
         DropCause::ConnectionClosed,
         DropCause::GroupGone,
         DropCause::RetainedLimit,
+        DropCause::Refused,
         DropCause::Memory,
     ];
 
@@ -54,6 +57,7 @@ impl DropCause {
             DropCause::ConnectionClosed => "connection_closed",
             DropCause::GroupGone => "group_gone",
             DropCause::RetainedLimit => "retained_limit",
+            DropCause::Refused => "refused",
             DropCause::Memory => "memory",
         }
     }
@@ -110,6 +114,10 @@ counters! {
     connects_refused,
     /// Connections refused or closed because a budget was exhausted.
     over_budget,
+    /// Connections closed at once because their listener had too many a second.
+    connects_over_rate,
+    /// Times a connection had to wait for its quota.
+    throttled,
     /// Connections handed to their home shard.
     handed_over,
     /// Sessions taken over by a new connection.
@@ -126,10 +134,12 @@ counters! {
     bytes_sent,
     /// PUBLISH packets received.
     publishes_received,
-    /// QoS 1 and 2 messages refused because a core was full.
+    /// QoS 1 and 2 messages refused, because a core was full or a topic rule said so.
     messages_refused,
     /// Messages that this shard accepted as owner (or routed itself in publisher mode).
     messages_accepted,
+    /// Messages taken in to be published later.
+    delayed_held,
     /// PUBLISH packets sent, retransmissions included.
     publishes_sent,
     /// Entries forwarded to an owner.

@@ -11,6 +11,7 @@ use super::{Command, Shard};
 use crate::base::Time;
 use crate::codec::{Disconnect, ReasonCode, Version};
 use crate::session::PendingAcks;
+use crate::topic::Delayed;
 
 impl Shard {
     /// A DISCONNECT from the client [MQTT-3.14.4-3].
@@ -158,11 +159,10 @@ impl Shard {
             let Some(message) = self.own.pop_front() else { return };
             let view = message.view();
             let owner = self.clients.settings.placement.owner(view.topic);
-            let destination = Destination { owner, by_publisher: false, matched: None };
+            let delayed = Delayed::is_asked(view.topic);
+            let destination = Destination { owner, by_publisher: false, delayed, matched: None };
             match self.route(&view, destination, None) {
-                Ok(Routed::Decided(reason)) if reason.is_error() => {
-                    self.clients.dropped(DropCause::Memory, 1);
-                }
+                Ok(Routed::Decided(reason)) if reason.is_error() => self.drop_refused(view.topic),
                 Ok(_) => {}
                 Err(cause) => {
                     self.waiting.add(cause, Source::Own);

@@ -11,14 +11,14 @@ use corelane::shard::{Command, ConnectionKey, Settings, Shard, TickBudget};
 use std::collections::HashSet;
 
 /// Shards with a network that takes everything at once.
-struct Rig {
-    shards: Vec<Shard>,
-    now: Time,
+pub(crate) struct Rig {
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) now: Time,
     paused: HashSet<(usize, u64)>,
 }
 
 /// A client and the shard of its session.
-type Peer = (usize, ConnectionKey);
+pub(crate) type Peer = (usize, ConnectionKey);
 
 impl Rig {
     /// `count` shards; shard 0 owns everything below `fan`, the last one everything below `other`.
@@ -27,6 +27,11 @@ impl Rig {
         let placement = Placement::new(count, [5, 6], 2).with_rules(vec![], pins, vec![]);
         let mut settings = Settings::new(placement);
         settings.tick = tick;
+        Rig::with(count, mesh, &settings)
+    }
+
+    /// `count` shards with settings of the caller's.
+    pub(crate) fn with(count: usize, mesh: MeshSettings, settings: &Settings) -> Rig {
         let now = Time::from_secs(1);
         let ends = mesh::build(count, mesh).into_iter();
         let shards = ends.map(|end| Shard::new(settings.clone(), end, now)).collect();
@@ -34,7 +39,12 @@ impl Rig {
     }
 
     /// Connects a client whose home is `home`, by the first fitting name at or after `name`.
-    fn connect(&mut self, home: usize, name: &mut usize, filter: Option<(&str, QoS)>) -> Peer {
+    pub(crate) fn connect(
+        &mut self,
+        home: usize,
+        name: &mut usize,
+        filter: Option<(&str, QoS)>,
+    ) -> Peer {
         // Homes don't depend on the pins of topics.
         let placement = Placement::new(self.shards.len(), [5, 6], 2);
         while placement.home(&format!("c{name}")).index() != home {
@@ -61,15 +71,31 @@ impl Rig {
     }
 
     /// Gives bytes to the shard of `peer`, unless it has paused the connection.
-    fn send(&mut self, peer: Peer, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, peer: Peer, bytes: &[u8]) {
         if !self.paused.contains(&(peer.0, peer.1.to_bits())) {
             self.shards[peer.0].begin(self.now);
             self.shards[peer.0].receive(peer.1, bytes);
         }
     }
 
+    /// Turns everything after the ends of connections, which the shell would release.
+    pub(crate) fn settle_ends(&mut self) {
+        for _ in 0..1000 {
+            for at in 0..self.shards.len() {
+                self.now = Time(self.now.0 + 50);
+                self.shards[at].begin(self.now);
+                self.shards[at].tick();
+                while let Some(command) = self.shards[at].next_command() {
+                    if let Command::Close(key) = command {
+                        self.shards[at].released(key);
+                    }
+                }
+            }
+        }
+    }
+
     /// One turn of one shard; `output` gets all that is sent.
-    fn turn(&mut self, at: usize, output: &mut impl FnMut(Peer, &[u8])) -> bool {
+    pub(crate) fn turn(&mut self, at: usize, output: &mut impl FnMut(Peer, &[u8])) -> bool {
         self.now = Time(self.now.0 + 50);
         let shard = &mut self.shards[at];
         shard.begin(self.now);
@@ -94,10 +120,20 @@ impl Rig {
 
     /// Turns all shards until none has anything left to do.
     fn settle(&mut self) {
+        self.settle_with(&mut |_, _| {});
+    }
+
+    /// Turns all shards until none has anything left to do; `output` gets all that is sent.
+    pub(crate) fn settle_with(&mut self, output: &mut impl FnMut(Peer, &[u8])) {
         for _ in 0..10_000 {
             let mut busy = false;
             for at in 0..self.shards.len() {
-                busy |= self.turn(at, &mut |_, _| {});
+                busy |= self.turn(at, output);
+            }
+            // A shard that has nothing to do may have rung another one that had its turn.
+            for shard in &self.shards {
+                busy |= !shard.bell().fall_asleep();
+                shard.bell().wake_up();
             }
             if !busy {
                 return;
@@ -107,7 +143,7 @@ impl Rig {
     }
 }
 
-fn publish(topic: &str, qos: QoS, id: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn publish(topic: &str, qos: QoS, id: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let packet_id = PacketId::new(id).filter(|_| qos > QoS::AtMostOnce);
     let out = PublishOut { qos, topic, packet_id, payload, ..PublishOut::default() };
@@ -115,7 +151,7 @@ fn publish(topic: &str, qos: QoS, id: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn packets(mut bytes: &[u8], mut each: impl FnMut(Packet<'_>)) {
+pub(crate) fn packets(mut bytes: &[u8], mut each: impl FnMut(Packet<'_>)) {
     while let Some(frame) = codec::frame(bytes, usize::MAX).expect("whole packets") {
         each(codec::decode(&frame, Version::V311).expect("a valid packet"));
         bytes = &bytes[frame.len..];

@@ -21,6 +21,7 @@ mod directed;
 mod ledger;
 mod network;
 mod plan;
+mod topic_rules;
 mod verdict;
 mod world;
 
