@@ -1,7 +1,7 @@
 //! Any text as a configuration: it is read or refused, and a refusal can be used.
 //!
-//! Invariants worth naming: every fault names a line of the text (but for one), a reason and a remedy; what was
-//! accepted can be explained, and its shown values are accepted again.
+//! Invariants worth naming: a fault names a line of the text (but for what is nested too deeply), a
+//! reason and a remedy; what was accepted can be explained.
 
 use corelane::config;
 
