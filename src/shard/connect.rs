@@ -1,7 +1,7 @@
 //! CONNECT: whose it is, take-over, resumption, CONNACK.
 
 use super::admit::Refusal;
-use super::connection::{ConnectionKey, Phase};
+use super::connection::{ConnectionKey, Greeting, Phase};
 use super::entry::{self, Entry};
 use super::events::{Ending, Happening};
 use super::input::Flow;
@@ -110,7 +110,10 @@ impl Shard {
             properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get);
         let expiry_s = self.attach(slot, key, connect);
         self.arm_keep_alive(key);
-        self.acknowledge_connect(key, connect, client_id, present, expiry_s);
+        if !self.acknowledge_connect(key, connect, client_id, present, expiry_s) {
+            // Nothing may be sent without it.
+            return self.end_connection(key, Ending::Refused);
+        }
         self.commands.push_back(Command::Established(key));
         let (version, session_present) = (connect.version, present);
         self.tell_of(
@@ -238,6 +241,7 @@ impl Shard {
         }
     }
 
+    /// Writes the CONNACK; false where it is larger than what the client takes.
     fn acknowledge_connect(
         &mut self,
         key: ConnectionKey,
@@ -245,7 +249,7 @@ impl Shard {
         client_id: &str,
         present: bool,
         expiry_s: u32,
-    ) {
+    ) -> bool {
         let settings = &self.clients.settings;
         let protocol = &settings.protocol;
         let asked = connect.properties.session_expiry.unwrap_or(0);
@@ -272,6 +276,12 @@ impl Shard {
         self.clients.explain(key, information, |version, information, out| {
             ConnackOut { response_information: information, ..answer }.encode(version, out);
         });
+        let Some(connection) = self.clients.connections.get_mut(key) else { return false };
+        let written = !connection.out.is_empty();
+        if written {
+            connection.greeting = Greeting::Written;
+        }
+        written
     }
 
     /// Sets the keep-alive timer of a connection [MQTT-3.1.2-22].

@@ -26,6 +26,17 @@ pub enum Phase {
     Draining,
 }
 
+/// Where the CONNACK of a connection is. Before it nothing else may be sent [MQTT-3.2.0-1].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Greeting {
+    /// Not written.
+    Owed,
+    /// In the output that the shell has not taken.
+    Written,
+    /// With the shell, or further.
+    Taken,
+}
+
 /// Bytes received and not yet processed: an unfinished packet, or what waits for room.
 #[derive(Default, Debug)]
 pub struct Inbox {
@@ -99,6 +110,7 @@ pub struct TopicCache {
 pub struct Connection {
     pub(super) key: ConnectionKey,
     pub(super) phase: Phase,
+    pub(super) greeting: Greeting,
     pub(super) listener: u16,
     /// Where it came from, where that is known.
     pub(super) peer: Option<SocketAddr>,
@@ -159,6 +171,7 @@ impl Connection {
         Connection {
             key,
             phase: Phase::Lobby,
+            greeting: Greeting::Owed,
             listener,
             peer,
             opened: now,

@@ -264,12 +264,10 @@ impl Shard {
 
     /// The peer sent something that can't stand: say why and close.
     pub(super) fn fault(&mut self, key: ConnectionKey, error: &DecodeError) -> Flow {
-        self.clients.counters.protocol_errors += 1;
+        self.clients.counters.fault(error.reason);
         let Some(connection) = self.clients.connections.get(key) else { return Flow::Stop };
         let what = connection.problem_information.then_some(error.what);
-        if connection.phase != Phase::Lobby {
-            self.say_goodbye(key, error.reason, what);
-        }
+        self.say_goodbye(key, error.reason, what);
         self.end_connection(key, Ending::Fault { reason: error.reason, what: error.what });
         Flow::Stop
     }

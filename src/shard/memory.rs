@@ -14,7 +14,7 @@
 //! * nobody waits for memory: a message is accepted, refused or dropped at once.
 
 use super::clients::Clients;
-use super::connection::{Connection, ConnectionKey};
+use super::connection::{Connection, ConnectionKey, Greeting};
 use super::counters::DropCause;
 use super::events::Ending;
 use super::session::{Session, SessionSlot};
@@ -86,6 +86,9 @@ impl Clients {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.output.bytes -= std::mem::take(&mut connection.counted);
         connection.out = Vec::new();
+        if connection.greeting == Greeting::Written {
+            connection.greeting = Greeting::Owed;
+        }
     }
 
     /// Notes whether the outbox of a session has come close to its bounds, or has left them.

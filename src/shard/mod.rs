@@ -66,7 +66,7 @@ use crate::mesh::{Bell, Carried, MeshEnd};
 use crate::retain::{RetainLimits, RetainStore};
 use crate::session::Message;
 use clients::Clients;
-use connection::Phase;
+use connection::{Greeting, Phase};
 use delayed::Held;
 use exclusive::Exclusive;
 use fanout::FanOut;
@@ -291,6 +291,9 @@ impl Shard {
         }
         debug_assert_eq!(connection.in_flight, 0, "one send at a time");
         connection.in_flight = connection.out.len();
+        if connection.greeting == Greeting::Written {
+            connection.greeting = Greeting::Taken;
+        }
         connection.bytes_out += connection.in_flight as u64;
         self.clients.output.bytes += connection.in_flight - std::mem::take(&mut connection.counted);
         self.clients.counters.bytes_sent += connection.in_flight as u64;
@@ -371,6 +374,10 @@ impl Shard {
 
     /// Tells a client why its connection ends; only MQTT 5 has a packet for it.
     fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode, what: Option<&str>) {
+        let connection = self.clients.connections.get(key);
+        if connection.is_none_or(|connection| connection.greeting == Greeting::Owed) {
+            return;
+        }
         debug_assert!(reason.is_for(PacketType::Disconnect), "{reason} in DISCONNECT");
         self.clients.explain(key, what, |version, what, out| {
             if version == Version::V5 {

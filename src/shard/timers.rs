@@ -64,6 +64,7 @@ impl Shard {
                 if connection
                     .is_some_and(|c| matches!(c.phase, Phase::Lobby | Phase::HandingOver(_)))
                 {
+                    self.clients.counters.connect_timeouts += 1;
                     self.end_connection(key, Ending::ConnectDeadline);
                 }
             }

@@ -343,14 +343,15 @@ impl World {
             self.come_to_rest()?;
         }
         self.judge_accounts()?;
+        let told = self.plan.settings.sys_interval_us > 0;
         for core in &mut self.cores {
             if self.drains && core.shard.open(0, None).is_some() {
                 return Err("a stopping broker takes a connection".to_owned());
             }
             let left = core.shard.inventory();
-            // What is retained without an expiry stays.
-            let retained = left.retained;
-            if left != (Inventory { retained, ..Inventory::default() }) {
+            // What is retained without an expiry stays, and the timer of the next report.
+            let (retained, timers) = (left.retained, usize::from(told && !self.drains));
+            if left != (Inventory { retained, timers, ..Inventory::default() }) {
                 return Err(format!("something is left: {left:?} {}", self.state()));
             }
         }
