@@ -1,7 +1,9 @@
 //! Starting and stopping a broker from code.
 
 use crate::base::ShardId;
-use crate::config::{Config, ListenerConfig, Route as ConfiguredRoute, Sleep as ConfiguredSleep};
+use crate::config::{
+    Config, LimitsConfig, ListenerConfig, Route as ConfiguredRoute, Sleep as ConfiguredSleep,
+};
 use crate::mesh::{self, MeshEnd, MeshSettings};
 use crate::net::{self, Driver, DriverSettings, ListenerSettings};
 use crate::runtime::{
@@ -9,11 +11,12 @@ use crate::runtime::{
     Requests, Seat, SignalThread, Sleeper, Waker, Watcher, Way,
 };
 use crate::shard::placement::{Route, Rule};
-use crate::shard::{Counters, Placement, Settings, Shard, TickBudget};
+use crate::shard::{Counters, ListenerRules, Placement, Settings, Shard, TickBudget};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tuning::placement::ShardPlace;
@@ -206,6 +209,16 @@ fn reactor_settings(config: &Config) -> ReactorSettings {
     }
 }
 
+/// What one core may hold: as configured, or its part of 60 % of what the process may use.
+fn memory_bytes(config: &Config, shards: usize) -> usize {
+    let share =
+        || tuning::memory::usable(Path::new("/")).map(|bytes| bytes as usize / 5 * 3 / shards);
+    match config.limits.memory_bytes {
+        0 => share().unwrap_or(0),
+        configured => configured,
+    }
+}
+
 /// A number that differs from process to process and that clients can't know.
 fn secret(domain: u64) -> u64 {
     RandomState::new().hash_one(domain)
@@ -233,12 +246,18 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         epoch: secret(2) as u32,
         seed: secret(3),
         session: config.session.clone(),
-        limits: config.limits.clone(),
+        protocol: config.protocol.clone(),
+        topics: config.topics.clone(),
+        limits: LimitsConfig {
+            memory_bytes: memory_bytes(config, shards),
+            ..config.limits.clone()
+        },
         tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
         connect_deadlines_us: deadlines.collect(),
         anonymous: config.listeners.iter().map(|l| l.allow_anonymous).collect(),
         max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
         lobby: config.listeners.iter().map(|listener| listener.lobby).sum(),
+        rules: config.listeners.iter().map(ListenerRules::from).collect(),
         ..Settings::new(placement)
     }
 }

@@ -67,6 +67,11 @@ choice! {
         "drop_newest" => DropNewest,
         /// The subscriber is disconnected.
         "disconnect" => Disconnect,
+        /// While an outbox of a core is seven eighths full, QoS 1 and 2 messages that interest
+        /// anybody on that core are refused: reason code 0x97 for MQTT 5, the end of the
+        /// publisher's connection for 3.x. Nothing that was acknowledged is lost, and one slow or
+        /// absent subscriber can hold up all publishers.
+        "refuse" => Refuse,
     }
 }
 
@@ -90,5 +95,53 @@ choice! {
         "owner" => Owner,
         /// The publisher's core: one hop less, order kept per publisher only.
         "publisher" => Publisher,
+    }
+}
+
+choice! {
+    /// A version of the protocol.
+    pub enum ProtocolVersion {
+        /// MQTT 3.1, which calls itself MQIsdp.
+        "3.1" => Old,
+        /// MQTT 3.1.1.
+        "3.1.1" => Three,
+        /// MQTT 5.0.
+        "5" => Five,
+    }
+}
+
+choice! {
+    /// Which packets a rewrite rule is for.
+    pub enum RewriteAction {
+        /// The topic of a PUBLISH or of a will.
+        "publish" => Publish,
+        /// The filters of SUBSCRIBE and UNSUBSCRIBE.
+        "subscribe" => Subscribe,
+        /// Both.
+        "all" => All,
+    }
+}
+
+choice! {
+    /// Whether a listener serves clients or sends them elsewhere.
+    pub enum Redirect {
+        /// Clients are served.
+        "none" => None,
+        /// For the time being they are to use another server.
+        "use_another_server" => UseAnother,
+        /// The server has moved for good.
+        "server_moved" => Moved,
+    }
+}
+
+choice! {
+    /// Whether retained messages are sent for a subscription that the broker makes.
+    pub enum SendRetained {
+        /// At each connect that makes the subscription.
+        "send" => Send,
+        /// Only if the subscription did not exist.
+        "send_if_new" => SendIfNew,
+        /// Never.
+        "never" => Never,
     }
 }

@@ -19,20 +19,25 @@ mod reference;
 mod relation;
 pub mod setting;
 pub mod table;
+mod topic;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+pub use choice::{
+    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
+    SendRetained, Sleep,
+};
 pub use cpus::Cpus;
 pub use explain::explain;
 pub use fault::Fault;
-pub use name::{ListenerName, TopicPrefix};
+pub use name::{ListenerName, PropertyText, TopicPrefix};
 pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
-    DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
-    TopicsConfig,
+    AutoSubscribeRule, DepthRule, LimitsConfig, ListenerConfig, PinRule, ProtocolConfig,
+    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, TopicsConfig,
 };
+pub use topic::{ClientPattern, RuleFilter};
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
 /// without a file.
@@ -46,6 +51,8 @@ pub struct Config {
     pub topics: TopicsConfig,
     /// What a session may hold.
     pub session: SessionConfig,
+    /// Which parts of the protocol are offered.
+    pub protocol: ProtocolConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
 }
@@ -57,6 +64,7 @@ impl Default for Config {
             listeners: vec![ListenerConfig::default()],
             topics: TopicsConfig::default(),
             session: SessionConfig::default(),
+            protocol: ProtocolConfig::default(),
             limits: LimitsConfig::default(),
         }
     }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 /// Names that may stand at the top of the text.
-const SECTIONS: [&str; 5] = ["runtime", "listener", "topics", "session", "limits"];
+const SECTIONS: [&str; 6] = ["runtime", "listener", "topics", "session", "protocol", "limits"];
 
 /// Reads a configuration. Keys left out have their defaults; the empty text is the default
 /// configuration.
@@ -39,6 +39,7 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
         listeners: listeners(root, scan),
         topics: scan.table(root),
         session: scan.table(root),
+        protocol: scan.table(root),
         limits: scan.table(root),
     }
 }

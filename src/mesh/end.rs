@@ -6,6 +6,7 @@ use super::lane::{Pool, Receiver, Sender, lane};
 use crate::base::{CoreSet, ShardId};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sizes of the mesh.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,8 @@ pub struct MeshEnd {
     me: ShardId,
     peers: Vec<Option<Peer>>,
     bells: Vec<Arc<Bell>>,
+    /// Cores that take no more messages that must not be lost. Each core writes its own bit.
+    full: Arc<AtomicU64>,
     request_pool: Pool,
     deliver_pool: Pool,
     reply_slots: usize,
@@ -75,6 +78,7 @@ pub struct MeshEnd {
 /// Builds the mesh of `shards` shards; element `i` belongs to shard `i`.
 pub fn build(shards: usize, settings: MeshSettings) -> Vec<MeshEnd> {
     let bells: Vec<Arc<Bell>> = (0..shards).map(|_| Arc::new(Bell::default())).collect();
+    let full = Arc::new(AtomicU64::new(0));
     let pool_blocks = settings.pool_bytes / settings.block_bytes / 2;
     let mut peers: Vec<Vec<Option<Peer>>> =
         (0..shards).map(|_| (0..shards).map(|_| None).collect()).collect();
@@ -89,6 +93,7 @@ pub fn build(shards: usize, settings: MeshSettings) -> Vec<MeshEnd> {
         me: ShardId(index as u8),
         peers,
         bells: bells.clone(),
+        full: full.clone(),
         request_pool: Pool::new(settings.block_bytes, pool_blocks),
         deliver_pool: Pool::new(settings.block_bytes, pool_blocks),
         reply_slots: settings.reply_slots,
@@ -144,6 +149,22 @@ impl MeshEnd {
     /// This shard's own doorbell.
     pub fn bell(&self) -> &Arc<Bell> {
         &self.bells[self.me.index()]
+    }
+
+    /// The cores that are full. What a core reads may be a moment old.
+    #[inline]
+    pub fn full(&self) -> CoreSet {
+        CoreSet(self.full.load(Ordering::Relaxed))
+    }
+
+    /// Says whether this core is full.
+    pub fn set_full(&self, full: bool) {
+        let bit = 1 << self.me.0;
+        if full {
+            self.full.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.full.fetch_and(!bit, Ordering::Relaxed);
+        }
     }
 
     fn peer(&mut self, shard: ShardId) -> &mut Peer {
@@ -276,7 +297,20 @@ impl MeshEnd {
         !self.unsent.is_empty()
     }
 
-    /// Bytes of block memory that this core has allocated.
+    /// Blocks of this core that are neither in its pools nor on their way back to them.
+    pub fn blocks_out(&self) -> usize {
+        let free = self.request_pool.free() + self.deliver_pool.free();
+        let peers = self.peers.iter().flatten();
+        let back: usize = peers.map(|p| p.requests_out.back() + p.delivers_out.back()).sum();
+        self.block_count() - free - back
+    }
+
+    /// Replies that other shards still owe.
+    pub fn replies_due(&self) -> usize {
+        self.peers.iter().flatten().map(|peer| peer.replies_due).sum()
+    }
+
+    /// Blocks that this core has allocated.
     pub fn block_count(&self) -> usize {
         self.request_pool.allocated() + self.deliver_pool.allocated()
     }

@@ -50,6 +50,11 @@ impl Pool {
         }
     }
 
+    /// Blocks that nobody uses.
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// Blocks that exist: free, open, in rings and being read.
     pub fn allocated(&self) -> usize {
         self.allocated
@@ -160,6 +165,11 @@ impl Sender {
     /// Whether a block waits for [`Sender::push`].
     pub fn has_unsent(&self) -> bool {
         self.open.as_ref().is_some_and(|open| !open.bytes.is_empty())
+    }
+
+    /// Blocks that carry nothing: returned by the receiver, or open and empty.
+    pub fn back(&self) -> usize {
+        self.spent.slots() + usize::from(self.open.as_ref().is_some_and(|o| o.bytes.is_empty()))
     }
 
     fn collect(&mut self, pool: &mut Pool) {

@@ -4,6 +4,7 @@
 use crate::base::{MessageId, PublisherId, Time};
 use crate::codec::QoS;
 use bytes::Bytes;
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// The payload of a message in passing.
@@ -47,14 +48,14 @@ pub struct MessageView<'a> {
 }
 
 impl MessageView<'_> {
-    /// Copies the message into a slot of this core.
-    pub fn store(&self) -> Rc<Message> {
+    /// Copies the message into a slot of the core that `ledger` belongs to.
+    pub fn store(&self, ledger: &Ledger) -> Rc<Message> {
         let (inline, shared) = match self.payload {
             Payload::Inline(bytes) => (bytes, None),
             Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
         };
         let text = [self.topic.as_bytes(), self.properties, inline].concat().into_boxed_slice();
-        Rc::new(Message {
+        let message = Message {
             id: self.id,
             publisher: self.publisher,
             expires: self.expires,
@@ -64,7 +65,22 @@ impl MessageView<'_> {
             properties_len: self.properties.len() as u32,
             text,
             shared,
-        })
+            ledger: ledger.clone(),
+        };
+        ledger.0.set(ledger.0.get() + message.bytes());
+        Rc::new(message)
+    }
+}
+
+/// How many bytes the stored messages of one core hold. Every [`Message`] writes itself in when it
+/// is stored and out when the last reference to it goes.
+#[derive(Clone, Default, Debug)]
+pub struct Ledger(Rc<Cell<usize>>);
+
+impl Ledger {
+    /// Bytes of all messages stored on this core.
+    pub fn bytes(&self) -> usize {
+        self.0.get()
     }
 }
 
@@ -81,6 +97,13 @@ pub struct Message {
     properties_len: u32,
     text: Box<[u8]>,
     shared: Option<Bytes>,
+    ledger: Ledger,
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.ledger.0.set(self.ledger.0.get() - self.bytes());
+    }
 }
 
 impl Message {

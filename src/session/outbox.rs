@@ -12,6 +12,9 @@ pub enum Overflow {
     DropNewest,
     /// The session's connection is closed; without one the message is dropped.
     Disconnect,
+    /// Publishers are refused while an outbox [is crowded](Outbox::is_crowded); a message that was
+    /// accepted before that and finds no room any more is dropped.
+    Refuse,
 }
 
 /// Bounds of an outbox.
@@ -62,7 +65,7 @@ impl<M> Outbox<M> {
         while self.is_full(bytes, limits) {
             match policy {
                 Overflow::DropOldest if self.pop().is_some() => displaced += 1,
-                Overflow::DropOldest | Overflow::DropNewest => {
+                Overflow::DropOldest | Overflow::DropNewest | Overflow::Refuse => {
                     return Pushed::Dropped;
                 }
                 Overflow::Disconnect => return Pushed::Disconnect,
@@ -76,6 +79,13 @@ impl<M> Outbox<M> {
     fn is_full(&self, bytes: usize, limits: OutboxLimits) -> bool {
         self.queue.len() >= limits.messages
             || (!self.queue.is_empty() && self.bytes + bytes > limits.bytes)
+    }
+
+    /// Whether the outbox is close to `limits`: an eighth is kept for messages that are under way.
+    /// One that `was` crowded is so until a quarter is free.
+    pub fn is_crowded(&self, limits: OutboxLimits, was: bool) -> bool {
+        let close = |limit: usize| limit - if was { limit / 4 } else { limit / 8 };
+        self.queue.len() >= close(limits.messages) || self.bytes >= close(limits.bytes)
     }
 
     /// Takes the oldest message.

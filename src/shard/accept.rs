@@ -6,6 +6,7 @@ use super::entry::{self, Scope};
 use super::fanout::FanOut;
 use super::waiting::Cause;
 use crate::base::{CoreSet, ShardId, Time};
+use crate::codec::{QoS, ReasonCode};
 use crate::index::Matched;
 use crate::retain::SetOutcome;
 use crate::session::MessageView;
@@ -32,15 +33,21 @@ impl From<Scope> for Duty {
     }
 }
 
+/// The reason code of an accepted message [MQTT-3.4.2-1].
+fn accepted(interest: bool) -> ReasonCode {
+    if interest { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
+}
+
 impl Shard {
-    /// Accepts a message: true when anybody is interested. An error says what it has to wait for;
-    /// nothing was changed then.
+    /// Accepts a message or refuses it; the reason code says which, and whether anybody is
+    /// interested. An error says what it has to wait for. Nothing was changed where the message
+    /// is not accepted.
     pub(super) fn accept(
         &mut self,
         view: &MessageView<'_>,
         matched: &Rc<Matched>,
         duty: Duty,
-    ) -> Result<bool, Cause> {
+    ) -> Result<ReasonCode, Cause> {
         self.check_budget()?;
         let plain =
             if duty == Duty::Groups { CoreSet::EMPTY } else { self.index.interest(matched) };
@@ -49,7 +56,12 @@ impl Shard {
             self.index.pick_cores(matched, &mut self.picks);
         }
         let picked: CoreSet = self.picks.iter().map(|pick| pick.core).collect();
-        let remote = plain.union(picked).without(self.me);
+        let interested = plain.union(picked);
+        if self.is_refused(view, interested, duty) {
+            self.clients.counters.messages_refused += 1;
+            return Ok(ReasonCode::QUOTA_EXCEEDED);
+        }
+        let remote = interested.without(self.me);
         if !remote.is_empty() {
             self.check_room(view, remote)?;
         }
@@ -76,10 +88,23 @@ impl Shard {
                 }
             }
         }
-        Ok(!plain.is_empty() || !self.picks.is_empty())
+        Ok(accepted(!interested.is_empty()))
     }
 
-    fn check_budget(&mut self) -> Result<(), Cause> {
+    /// Whether a message that must not be lost would come to a core that is full. A share group's
+    /// part of a message that was accepted elsewhere is not refused any more.
+    #[inline]
+    fn is_refused(&self, view: &MessageView<'_>, interested: CoreSet, duty: Duty) -> bool {
+        let full = self.mesh.full();
+        if full.is_empty() || view.qos == QoS::AtMostOnce || duty == Duty::Groups {
+            return false;
+        }
+        let stored = view.retain && duty == Duty::Owner && full.contains(self.me);
+        stored || interested.iter().any(|core| full.contains(core))
+    }
+
+    /// Whether this tick can take one message more.
+    pub(super) fn check_budget(&mut self) -> Result<(), Cause> {
         if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
             return Err(Cause::Budget);
         }
@@ -112,7 +137,10 @@ impl Shard {
             self.retained.clear(topic);
             return;
         }
-        let message = view.store();
+        if view.qos == QoS::AtMostOnce && self.mesh.full().contains(self.me) {
+            return self.clients.dropped(DropCause::RetainedLimit, 1);
+        }
+        let message = view.store(&self.clients.ledger);
         let bytes = message.bytes() + view.topic.len();
         let expires: Time = view.expires;
         match self.retained.set(topic, message, bytes, self.sequence, expires) {

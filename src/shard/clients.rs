@@ -3,10 +3,12 @@
 
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::counters::{Counters, DropCause};
+use super::memory::Pressure;
 use super::session::{Session, SessionSlot};
 use super::settings::Settings;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, ReasonCode, Version};
+use crate::session::Ledger;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -20,6 +22,8 @@ const SPARE_BYTES: usize = 64 * 1024;
 pub(super) struct Output {
     pub(super) dirty: VecDeque<ConnectionKey>,
     pub(super) spare: Vec<Vec<u8>>,
+    /// Encoded bytes that clients have not taken yet, but for each connection's last packet.
+    pub(super) bytes: usize,
 }
 
 impl Output {
@@ -46,6 +50,8 @@ impl Connection {
         {
             self.out = buffer;
         }
+        output.bytes += self.out.len() - self.counted;
+        self.counted = self.out.len();
         &mut self.out
     }
 }
@@ -69,6 +75,12 @@ pub(super) struct Clients {
     pub(super) identifiers: Vec<u32>,
     /// Bytes in all inboxes.
     pub(super) unfinished: usize,
+    /// Bytes of all stored messages.
+    pub(super) ledger: Ledger,
+    /// How much of its memory this core has used up.
+    pub(super) pressure: Pressure,
+    /// Outboxes close to their bounds, where `overflow` is `refuse`.
+    pub(super) full_outboxes: usize,
 }
 
 impl Clients {
@@ -87,6 +99,9 @@ impl Clients {
             scratch: Vec::new(),
             identifiers: Vec::new(),
             unfinished: 0,
+            ledger: Ledger::default(),
+            pressure: Pressure::default(),
+            full_outboxes: 0,
         }
     }
 
@@ -100,12 +115,36 @@ impl Clients {
         if connection.phase == Phase::Draining {
             return;
         }
-        let version = connection.version;
+        let (version, largest) = (connection.version, connection.maximum_packet as usize);
         let out = connection.writer(&mut self.output);
         let before = out.len();
         encode(version, out);
+        if out.len() - before > largest {
+            // It may not be sent [MQTT-3.1.2-24], and the client can't go on without it.
+            out.truncate(before);
+            return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));
+        }
         connection.answered += connection.out.len() - before;
         self.bound_answers(key);
+    }
+
+    /// Encodes an answer with a text that is left out where the packet would be larger than the
+    /// client accepts [MQTT-3.2.2-19], [MQTT-3.14.2-3].
+    pub(super) fn explain(
+        &mut self,
+        key: ConnectionKey,
+        text: Option<&str>,
+        encode: impl Fn(Version, Option<&str>, &mut Vec<u8>),
+    ) {
+        let largest = self.connections.get(key).map_or(u32::MAX, |c| c.maximum_packet) as usize;
+        self.answer(key, |version, out| {
+            let before = out.len();
+            encode(version, text, out);
+            if text.is_some() && out.len() - before > largest {
+                out.truncate(before);
+                encode(version, None, out);
+            }
+        });
     }
 
     /// Closes a connection that has far more answers waiting than it reads.
@@ -123,8 +162,12 @@ impl Clients {
     /// Sends all acknowledgements that are settled and not behind an unsettled one.
     pub(super) fn flush_acks(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let version = connection.version;
+        let (version, largest) = (connection.version, connection.maximum_packet as usize);
         while let Some((packet_id, qos, reason)) = connection.acks.pop() {
+            if reason.is_error() && version != Version::V5 {
+                // MQTT 3.x can't refuse a message but by ending the connection.
+                return self.doomed.push((key, reason));
+            }
             let kind = match qos {
                 codec::QoS::ExactlyOnce => codec::PacketType::Pubrec,
                 codec::QoS::AtLeastOnce | codec::QoS::AtMostOnce => codec::PacketType::Puback,
@@ -132,6 +175,14 @@ impl Clients {
             let out = connection.writer(&mut self.output);
             let before = out.len();
             codec::encode_ack(kind, version, packet_id, reason, None, out);
+            if out.len() - before > largest {
+                out.truncate(before);
+                return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));
+            }
+            if qos == codec::QoS::ExactlyOnce && reason.is_error() {
+                // The client may use the identifier again at once.
+                connection.unreleased = connection.unreleased.saturating_sub(1);
+            }
             connection.answered += connection.out.len() - before;
         }
         self.bound_answers(key);

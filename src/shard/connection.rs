@@ -1,5 +1,6 @@
 //! A connection as its shard sees it: bytes that wait on either side, and what its client may do.
 
+use super::quota::Quota;
 use super::waiting::Cause;
 use crate::base::{Key, ShardId, Time};
 use crate::codec::Version;
@@ -87,6 +88,8 @@ pub struct TopicCache {
     pub owner: ShardId,
     /// Whether its live messages are routed here although it is owned elsewhere.
     pub by_publisher: bool,
+    /// Whether it asks for a delay.
+    pub delayed: bool,
     /// What it matches here.
     pub matched: Option<Rc<Matched>>,
 }
@@ -98,6 +101,8 @@ pub struct Connection {
     pub(super) listener: u16,
     pub(super) version: Version,
     pub(super) session: Option<SessionKey>,
+    /// What the client called itself, kept where rules about topics or subscriptions exist.
+    pub(super) user_name: Option<Box<str>>,
     /// The client asked for reason strings and user properties.
     pub(super) problem_information: bool,
     /// On the list of connections with output.
@@ -118,11 +123,18 @@ pub struct Connection {
     pub(super) inbox: Inbox,
     /// Encoded packets that wait for the shell.
     pub(super) out: Vec<u8>,
+    /// Bytes of `out` that the core's total already includes.
+    pub(super) counted: usize,
     /// Bytes that the shell is sending.
     pub(super) in_flight: usize,
     /// Bytes of protocol answers since the output was last empty.
     pub(super) answered: usize,
     pub(super) acks: PendingAcks,
+    /// QoS 2 messages of this connection that are not released; they count against the receive
+    /// maximum.
+    pub(super) unreleased: u16,
+    /// What it has used of its listener's rates.
+    pub(super) quota: Option<Box<Quota>>,
     pub(super) aliases: Option<Box<AliasTable>>,
     pub(super) topic: Option<Box<TopicCache>>,
     /// QoS 0 messages that wait as references for the output to shrink.
@@ -137,6 +149,7 @@ impl Connection {
             listener,
             version: Version::V311,
             session: None,
+            user_name: None,
             problem_information: true,
             dirty: false,
             stalled: None,
@@ -148,9 +161,12 @@ impl Connection {
             maximum_packet: u32::MAX,
             inbox: Inbox::default(),
             out: Vec::new(),
+            counted: 0,
             in_flight: 0,
             answered: 0,
             acks: PendingAcks::default(),
+            unreleased: 0,
+            quota: None,
             aliases: None,
             topic: None,
             late: Outbox::default(),

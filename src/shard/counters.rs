@@ -21,11 +21,15 @@ pub enum DropCause {
     GroupGone,
     /// A retained message was over the limit of the store.
     RetainedLimit,
+    /// QoS 0 or a will that was refused, where nobody can be told.
+    Refused,
+    /// The core was out of memory.
+    Memory,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 9] = [
+    pub const ALL: [DropCause; 11] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -35,6 +39,8 @@ impl DropCause {
         DropCause::ConnectionClosed,
         DropCause::GroupGone,
         DropCause::RetainedLimit,
+        DropCause::Refused,
+        DropCause::Memory,
     ];
 
     /// The label under which the cause is reported.
@@ -49,6 +55,8 @@ impl DropCause {
             DropCause::ConnectionClosed => "connection_closed",
             DropCause::GroupGone => "group_gone",
             DropCause::RetainedLimit => "retained_limit",
+            DropCause::Refused => "refused",
+            DropCause::Memory => "memory",
         }
     }
 }
@@ -95,6 +103,10 @@ counters! {
     connects_refused,
     /// Connections refused or closed because a budget was exhausted.
     over_budget,
+    /// Connections closed at once because their listener had too many a second.
+    connects_over_rate,
+    /// Times a connection had to wait for its quota.
+    throttled,
     /// Connections handed to their home shard.
     handed_over,
     /// Sessions taken over by a new connection.
@@ -109,10 +121,20 @@ counters! {
     bytes_sent,
     /// PUBLISH packets received.
     publishes_received,
+    /// QoS 1 and 2 messages refused, because a core was full or a topic rule said so.
+    messages_refused,
     /// Messages that this shard accepted as owner (or routed itself in publisher mode).
     messages_accepted,
+    /// Messages taken in to be published later.
+    delayed_held,
     /// PUBLISH packets sent, retransmissions included.
     publishes_sent,
+    /// Copies of messages owed to subscribers of this core, those of dropped ones included.
+    deliveries,
+    /// QoS 0 copies encoded for a connection.
+    deliveries_sent,
+    /// QoS 1 and 2 copies acknowledged by their client, with whatever reason code.
+    deliveries_acknowledged,
     /// Entries forwarded to an owner.
     forwarded,
     /// Entries delivered to another core.

@@ -4,9 +4,10 @@
 use super::clients::Clients;
 use super::connection::{ConnectionKey, Phase};
 use super::counters::DropCause;
+use super::memory::Pressure;
 use super::session::{Identifiers, Outgoing, SessionSlot, slot_of};
 use crate::base::{PublisherId, Time};
-use crate::codec::{PublishOut, QoS, ReasonCode, Version};
+use crate::codec::{self, PublishOut, QoS, ReasonCode, Version};
 use crate::index::{SessionKey, Subscriber};
 use crate::session::{Message, MessageView, Pushed, Resend};
 use std::rc::Rc;
@@ -112,13 +113,14 @@ impl Clients {
         prepared: &mut Prepared,
     ) {
         let slot = slot_of(session);
+        self.counters.deliveries += 1;
         if view.expires <= self.now {
             return self.dropped(DropCause::Expired, 1);
         }
         match claim.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(view, slot, claim, prepared),
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
-                let stored = prepared.stored.get_or_insert_with(|| view.store());
+                let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
                 let outgoing = Outgoing {
                     message: Rc::clone(stored),
                     qos: claim.qos,
@@ -138,13 +140,13 @@ impl Clients {
         claim: Claim,
         prepared: &mut Prepared,
     ) {
-        let (now, high_water) = (self.now, self.settings.limits.out_buffer_bytes);
+        let (now, high_water) = (self.now, self.high_water());
         let key = self.sessions.get(slot).and_then(|session| session.connection);
         let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) else {
             return self.dropped(DropCause::Offline, 1);
         };
         if connection.pending_bytes() >= high_water || !connection.late.is_empty() {
-            let stored = prepared.stored.get_or_insert_with(|| view.store());
+            let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
             let outgoing = Outgoing {
                 message: Rc::clone(stored),
                 qos: QoS::AtMostOnce,
@@ -170,11 +172,15 @@ impl Clients {
             }
             connection.writer(&mut self.output).extend_from_slice(bytes);
         }
+        self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
 
     /// QoS 0 for a connection above its high water: a short queue of references.
     fn deliver_late(&mut self, key: ConnectionKey, outgoing: Outgoing) {
+        if self.pressure > Pressure::Low {
+            return self.dropped(DropCause::Memory, 1);
+        }
         let (limits, policy) = (self.settings.late(), self.settings.late_overflow());
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = outgoing.message.bytes();
@@ -211,6 +217,7 @@ impl Clients {
                 self.dropped(DropCause::OutboxOverflow, 1);
             }
         }
+        self.note_crowd(slot);
     }
 
     /// Sends a QoS 1 or 2 message now; the caller knows that the window has room.
@@ -262,6 +269,7 @@ impl Clients {
             let Some(outgoing) = connection.late.pop() else { break };
             self.send_late(key, &outgoing);
         }
+        self.note_crowd(slot);
         if self.sessions.get(slot).is_some_and(|session| !session.replays.is_empty()) {
             self.drained.push(slot);
         }
@@ -279,6 +287,7 @@ impl Clients {
             return self.dropped(DropCause::TooLarge, 1);
         }
         out.encode(connection.version, connection.writer(&mut self.output));
+        self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
 
@@ -291,38 +300,42 @@ impl Clients {
         let limit = usize::from(connection.receive_maximum);
         let high_water = self.settings.limits.out_buffer_bytes;
         let (version, largest) = (connection.version, connection.maximum_packet as usize);
-        let mut too_large = Vec::new();
+        let mut too_large = 0;
         while connection.pending_bytes() < high_water
             && let Some(resend) = session.window.next_resend(limit)
         {
-            let writer = connection.writer(&mut self.output);
-            match resend {
+            let release = match resend {
+                Resend::Release(id) => Some(id),
                 Resend::Publish(id, outgoing) => {
+                    let qos = outgoing.qos;
                     let mut out = packet(&outgoing.message.view(), self.now);
-                    (out.dup, out.qos, out.retain) = (true, outgoing.qos, outgoing.retain);
+                    (out.dup, out.qos, out.retain) = (true, qos, outgoing.retain);
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
-                    if out.encoded_len(version) > largest {
-                        too_large.push(id);
+                    if out.encoded_len(version) <= largest {
+                        out.encode(version, connection.writer(&mut self.output));
+                        self.counters.publishes_sent += 1;
                         continue;
                     }
-                    out.encode(version, writer);
-                    self.counters.publishes_sent += 1;
+                    // Treated as sent [MQTT-3.1.2-25].
+                    too_large += 1;
+                    if qos == QoS::AtLeastOnce {
+                        session.window.acknowledge(id);
+                        continue;
+                    }
+                    // The client may have got it on its last connection and hold the identifier
+                    // until it is released.
+                    session.window.received(id, false);
+                    Some(id)
                 }
-                Resend::Release(id) => crate::codec::encode_ack(
-                    crate::codec::PacketType::Pubrel,
-                    version,
-                    id,
-                    ReasonCode::SUCCESS,
-                    None,
-                    writer,
-                ),
+            };
+            if let Some(id) = release {
+                let (kind, reason) = (codec::PacketType::Pubrel, ReasonCode::SUCCESS);
+                let writer = connection.writer(&mut self.output);
+                codec::encode_ack(kind, version, id, reason, None, writer);
             }
         }
-        for id in &too_large {
-            session.window.acknowledge(*id);
-        }
-        self.dropped(DropCause::TooLarge, too_large.len());
+        self.dropped(DropCause::TooLarge, too_large);
     }
 
     /// Whether `publisher` is this session, for no-local [MQTT-3.8.3-3].

@@ -3,7 +3,7 @@
 use super::connection::{ConnectionKey, Phase};
 use super::counters::DropCause;
 use super::input::Flow;
-use super::publish::Destination;
+use super::publish::{Destination, Routed};
 use super::session::{SessionSlot, slot_of};
 use super::timers::Timer;
 use super::waiting::Source;
@@ -11,6 +11,7 @@ use super::{Command, Shard};
 use crate::base::Time;
 use crate::codec::{Disconnect, ReasonCode, Version};
 use crate::session::PendingAcks;
+use crate::topic::Delayed;
 
 impl Shard {
     /// A DISCONNECT from the client [MQTT-3.14.4-3].
@@ -51,6 +52,7 @@ impl Shard {
             if let Some(open) = self.open.get_mut(usize::from(connection.listener)) {
                 *open -= 1;
             }
+            self.clients.output.bytes -= connection.counted + connection.in_flight;
             self.clients.output.recycle(connection.out);
         }
     }
@@ -122,6 +124,7 @@ impl Shard {
         }
         let Some(session) = self.clients.sessions.remove(slot) else { return };
         self.clients.by_id.remove(&session.client_id);
+        self.clients.full_outboxes -= usize::from(session.crowded);
         let unfinished = session.window.unacknowledged().count() + session.outbox.len();
         self.clients.dropped(DropCause::SessionEnded, unfinished);
         self.clients.counters.sessions_ended += 1;
@@ -140,7 +143,7 @@ impl Shard {
                 // The expiry of a will counts from its publication.
                 let mut view = will.message.view();
                 view.expires = now.plus_secs(u64::from(seconds));
-                view.store()
+                view.store(&self.clients.ledger)
             }
         };
         self.own.push_back(message);
@@ -156,12 +159,17 @@ impl Shard {
             let Some(message) = self.own.pop_front() else { return };
             let view = message.view();
             let owner = self.clients.settings.placement.owner(view.topic);
-            let destination = Destination { owner, by_publisher: false, matched: None };
-            if let Err(cause) = self.route(&view, destination, None) {
-                self.waiting.add(cause, Source::Own);
-                self.own_waits = Some(cause);
-                self.own.push_front(message);
-                return;
+            let delayed = Delayed::is_asked(view.topic);
+            let destination = Destination { owner, by_publisher: false, delayed, matched: None };
+            match self.route(&view, destination, None) {
+                Ok(Routed::Decided(reason)) if reason.is_error() => self.drop_refused(view.topic),
+                Ok(_) => {}
+                Err(cause) => {
+                    self.waiting.add(cause, Source::Own);
+                    self.own_waits = Some(cause);
+                    self.own.push_front(message);
+                    return;
+                }
             }
         }
     }

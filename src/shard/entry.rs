@@ -45,10 +45,15 @@ pub enum Entry<'a> {
     Pull { token: u64, filter: &'a str, after: Option<&'a str>, as_of: u64 },
     /// REQUEST: the next attachment is a connection whose CONNECT belongs to the receiver.
     HandOver { listener: u16, unparsed: &'a [u8] },
+    /// REQUEST: the sender's `session` wants the exclusive subscription to `filter` (or gives it
+    /// back), under `serial`.
+    Reserve { filter: &'a str, present: bool, session: u64, serial: u64 },
     /// DELIVER: a message for the receiver's plain subscribers and for its picked group members.
     Deliver { message: MessageView<'a>, sequence: u64, plain: bool, picks: Picks<'a> },
     /// DELIVER: the interest asked for under `token` is in force for everything after `sequence`.
     Installed { token: u64, sequence: u64 },
+    /// DELIVER: the arbiter's answer to [`Entry::Reserve`].
+    Reserved { serial: u64, granted: bool },
     /// DELIVER: a retained message asked for under `token`.
     Retained { token: u64, message: MessageView<'a> },
     /// DELIVER: the end of a pulled chunk; `after` is where the next one starts, if there is one.
@@ -75,6 +80,8 @@ const DELIVER: u8 = 6;
 const INSTALLED: u8 = 7;
 const RETAINED: u8 = 8;
 const RETAINED_END: u8 = 9;
+const RESERVE: u8 = 20;
+const RESERVED: u8 = 21;
 
 const MESSAGE_HEAD: usize = 1 + 1 + 4 + 8 + 8 + 8 + 2 + 4 + 4;
 
@@ -234,6 +241,18 @@ pub fn write(block: &mut Block, entry: &Entry<'_>) {
             out.u32(u32::from(*listener));
             out.text(unparsed);
         }
+        Entry::Reserve { filter, present, session, serial } => {
+            out = Writer::new(block, RESERVE);
+            out.u8(u8::from(*present));
+            out.u64(*session);
+            out.u64(*serial);
+            out.text(filter.as_bytes());
+        }
+        Entry::Reserved { serial, granted } => {
+            out = Writer::new(block, RESERVED);
+            out.u64(*serial);
+            out.u8(u8::from(*granted));
+        }
         Entry::Installed { token, sequence } => {
             out = Writer::new(block, INSTALLED);
             out.u64(*token);
@@ -370,6 +389,11 @@ pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> 
             let picks = Picks(input.bytes());
             Entry::Deliver { sequence, plain, picks, message: input.message() }
         }
+        RESERVE => {
+            let (present, session, serial) = (input.u8() != 0, input.u64(), input.u64());
+            Entry::Reserve { present, session, serial, filter: input.text() }
+        }
+        RESERVED => Entry::Reserved { serial: input.u64(), granted: input.u8() != 0 },
         INSTALLED => Entry::Installed { token: input.u64(), sequence: input.u64() },
         RETAINED => Entry::Retained { token: input.u64(), message: input.message() },
         RETAINED_END => Entry::RetainedEnd { token: input.u64(), after: input.optional_text() },

@@ -26,6 +26,9 @@ impl Shard {
             self.clients.counters.over_budget += 1;
             return None;
         }
+        if !self.admits_connection(listener) {
+            return None;
+        }
         self.lobby += 1;
         self.clients.counters.connections_opened += 1;
         Some(self.insert_connection(listener))
@@ -150,15 +153,19 @@ impl Shard {
     /// Processes whole packets at the front of `bytes`; returns how many bytes they were.
     fn parse(&mut self, key: ConnectionKey, bytes: &[u8]) -> usize {
         let max = self.clients.settings.limits.packet_bytes;
+        let mut version = self.version_of(key);
         let mut used = 0;
         while used < bytes.len() {
-            let flow = match codec::frame(&bytes[used..], max) {
+            let flow = match codec::frame_of(version, &bytes[used..], max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     let len = frame.len;
                     let flow = self.packet(key, &frame);
                     if matches!(flow, Flow::Next) {
                         used += len;
+                        if frame.first >> 4 == codec::PacketType::Connect as u8 {
+                            version = self.version_of(key);
+                        }
                     }
                     flow
                 }
@@ -185,8 +192,20 @@ impl Shard {
         match connection.phase {
             Phase::Lobby => return self.connect(key, frame),
             Phase::HandingOver(_) | Phase::Draining => return Flow::Stop,
+            Phase::Open if connection.quota.is_some() => return self.serve_metered(key, frame),
             Phase::Open => {}
         }
+        self.serve(key, frame, version)
+    }
+
+    /// Handles a packet of a client that is connected.
+    #[inline]
+    pub(super) fn serve(
+        &mut self,
+        key: ConnectionKey,
+        frame: &Frame<'_>,
+        version: Version,
+    ) -> Flow {
         if frame.packet_type() == codec::PacketType::Publish {
             return match Publish::decode(frame.first, frame.body, version) {
                 Ok(publish) => self.publish(key, &publish),
@@ -247,9 +266,14 @@ impl Shard {
     fn stall(&mut self, key: ConnectionKey, cause: Cause) {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.stalled = Some(cause);
-        if cause != Cause::HandOver {
-            self.clients.counters.stalls += 1;
-            self.waiting.add(cause, Source::Connection(key));
+        match cause {
+            Cause::HandOver => {}
+            Cause::Quota => self.clients.counters.throttled += 1,
+            Cause::Answers => self.clients.counters.stalls += 1,
+            Cause::Deliver(_) | Cause::Request(_) | Cause::FanOut | Cause::Budget => {
+                self.clients.counters.stalls += 1;
+                self.waiting.add(cause, Source::Connection(key));
+            }
         }
     }
 

@@ -12,41 +12,54 @@
 
 mod accept;
 mod ack;
+mod admit;
+mod auto_subscribe;
 mod clients;
 mod connect;
 mod connection;
 mod counters;
+mod delayed;
 mod deliver;
 mod disconnect;
 mod entry;
+mod exclusive;
 mod fanout;
+mod filters;
 mod input;
+mod inventory;
+mod memory;
 mod peer;
 pub mod placement;
 mod publish;
+mod quota;
 mod replay;
+mod rewrite;
 mod session;
 mod settings;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unsubscribe;
 mod waiting;
 
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
+pub use inventory::Inventory;
 pub use placement::Placement;
-pub use settings::{Settings, TickBudget};
+pub use settings::{ListenerRules, Settings, TickBudget};
 pub use waiting::Cause;
 
-use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
-use crate::codec::{self, ReasonCode, Version};
+use crate::base::{Bucket, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
+use crate::codec::{self, PacketType, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
 use crate::mesh::{Bell, Carried, MeshEnd};
 use crate::retain::{RetainLimits, RetainStore};
 use crate::session::Message;
 use clients::Clients;
 use connection::Phase;
+use delayed::Held;
+use exclusive::Exclusive;
 use fanout::FanOut;
 use hashbrown::HashMap;
 use peer::Lane;
@@ -97,8 +110,11 @@ pub struct Shard {
     announced: HashMap<NodeKey, Announcement, foldhash::fast::RandomState>,
     /// What the owners have to be told, once there is room.
     untold: VecDeque<subscribe::News>,
-    /// Messages of the broker itself that wait to be accepted: wills.
+    /// Messages of the broker itself that wait to be accepted: wills, and delayed messages that
+    /// are due.
     own: VecDeque<Rc<Message>>,
+    held: Held,
+    exclusive: Exclusive,
     /// What the wills, the news and the unasked pulls wait for.
     own_waits: Option<Cause>,
     news_waits: Option<Cause>,
@@ -119,7 +135,11 @@ pub struct Shard {
     lobby: usize,
     /// Connections per listener.
     open: Vec<usize>,
+    /// Rates of new connections, per listener.
+    arrivals: Vec<Bucket>,
     draining: bool,
+    /// No look for the largest holder of memory before this time.
+    relief_after: Time,
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
 }
@@ -148,6 +168,8 @@ impl Shard {
             announced: HashMap::default(),
             untold: VecDeque::new(),
             own: VecDeque::new(),
+            held: Held::default(),
+            exclusive: Exclusive::default(),
             own_waits: None,
             news_waits: None,
             pulls_wait: None,
@@ -162,7 +184,9 @@ impl Shard {
             random: Prng::new(settings.seed ^ u64::from(me.0) << 32),
             lobby: 0,
             open: vec![0; settings.max_connections.len()],
+            arrivals: Vec::new(),
             draining: false,
+            relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),
             clients: Clients::new(me, settings, now),
@@ -188,6 +212,7 @@ impl Shard {
 
     /// One turn of everything that does not come from sockets. True: call again without sleeping.
     pub fn tick(&mut self) -> bool {
+        self.weigh();
         self.rang = self.rang.union(self.mesh.bell().answer());
         self.take_replies();
         // Each kind of source has a budget of its own, so that none lives at another's cost.
@@ -198,6 +223,7 @@ impl Shard {
         self.refresh_budget();
         self.serve_waiting();
         self.serve_requests();
+        self.release_delayed();
         self.publish_own();
         self.tell_owners();
         self.expire_timers();
@@ -219,6 +245,7 @@ impl Shard {
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
             || !self.own.is_empty() && self.own_waits.is_none()
+            || self.has_due_delayed()
             || !self.untold.is_empty() && self.news_waits.is_none()
     }
 
@@ -247,6 +274,7 @@ impl Shard {
         }
         debug_assert_eq!(connection.in_flight, 0, "one send at a time");
         connection.in_flight = connection.out.len();
+        self.clients.output.bytes += connection.in_flight - std::mem::take(&mut connection.counted);
         self.clients.counters.bytes_sent += connection.in_flight as u64;
         Some(std::mem::take(&mut connection.out))
     }
@@ -255,7 +283,7 @@ impl Shard {
     pub fn sent(&mut self, key: ConnectionKey, buffer: Vec<u8>) -> bool {
         self.clients.output.recycle(buffer);
         let Some(connection) = self.clients.connections.get_mut(key) else { return false };
-        connection.in_flight = 0;
+        self.clients.output.bytes -= std::mem::take(&mut connection.in_flight);
         if connection.out.is_empty() {
             connection.answered = 0;
         }
@@ -295,6 +323,16 @@ impl Shard {
         self.retained.len()
     }
 
+    /// Delayed messages held by this shard.
+    pub fn delayed_count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Exclusive subscriptions that this shard has given away.
+    pub fn exclusive_count(&self) -> usize {
+        self.exclusive.held()
+    }
+
     fn next_message_id(&mut self) -> MessageId {
         self.message_sequence += 1;
         MessageId {
@@ -315,7 +353,8 @@ impl Shard {
 
     /// Tells a client why its connection ends; only MQTT 5 has a packet for it.
     fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode, what: Option<&str>) {
-        self.clients.answer(key, |version, out| {
+        debug_assert!(reason.is_for(PacketType::Disconnect), "{reason} in DISCONNECT");
+        self.clients.explain(key, what, |version, what, out| {
             if version == Version::V5 {
                 codec::encode_disconnect(version, reason, what, None, out);
             }

@@ -70,6 +70,22 @@ pub struct Outgoing {
 pub(super) enum Subscribed {
     Plain(NodeKey),
     Shared(GroupKey),
+    /// Exclusive: the arbiter granted it under this serial.
+    Exclusive {
+        node: NodeKey,
+        serial: u64,
+    },
+    /// Exclusive: the arbiter was asked under this serial and has not answered.
+    Reserving {
+        serial: u64,
+    },
+}
+
+impl Subscribed {
+    /// Whether it was asked for as `$exclusive/<filter>`.
+    pub(super) fn is_exclusive(self) -> bool {
+        matches!(self, Subscribed::Exclusive { .. } | Subscribed::Reserving { .. })
+    }
 }
 
 /// A will that waits for its connection to end badly.
@@ -99,6 +115,8 @@ pub struct Session {
     pub(super) receiving: Receiving,
     pub(super) window: Window<Outgoing>,
     pub(super) outbox: Outbox<Outgoing>,
+    /// The outbox is close to its bounds and publishers are refused for it.
+    pub(super) crowded: bool,
     pub(super) will: Option<Box<Will>>,
     /// When the will is due, once its connection is gone.
     pub(super) will_due: Time,

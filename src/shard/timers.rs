@@ -20,6 +20,10 @@ pub(super) enum Timer {
     SessionEnd(SessionSlot),
     /// The will's delay is over.
     WillDue(SessionSlot),
+    /// The connection may send again.
+    Quota(ConnectionKey),
+    /// A held message is due; the tick looks for it.
+    DelayedDue,
 }
 
 /// When to look at the keep-alive of `connection` next; whole seconds, so that ten thousand
@@ -61,6 +65,8 @@ impl Shard {
                 }
             }
             Timer::KeepAlive(key) => self.check_keep_alive(key, now),
+            Timer::Quota(key) => self.quota_grown(key),
+            Timer::DelayedDue => {}
             Timer::SessionEnd(slot) => self.check_session_end(slot, now),
             Timer::WillDue(slot) => {
                 if self.clients.sessions.get(slot).is_some_and(|session| session.will_due <= now) {

@@ -18,6 +18,9 @@ const LINGER: u64 = 1_000_000;
 /// Rounds in which a healed run must come to rest.
 const LONGEST_HEALING: usize = 20_000;
 
+/// Rounds between two looks at the accounts.
+const ACCOUNTS_EVERY: usize = 16;
+
 /// Rounds without any movement after which an unfinished run is a stall.
 const STALL: usize = 30;
 
@@ -82,6 +85,12 @@ impl Core {
     /// Whether the core sleeps without anything to do.
     pub fn is_asleep(&self) -> bool {
         self.asleep && !self.woken.load(Ordering::SeqCst)
+    }
+
+    /// The shell was told to stop; whoever tells it wakes it.
+    pub fn stop(&mut self) {
+        self.shard.drain();
+        self.asleep = false;
     }
 
     /// One turn of the shell's loop; true when anything happened.
@@ -170,6 +179,7 @@ impl Core {
         let most = if world.healed { 4096 } else { world.plan.piece_bytes };
         let count = pipe.up.len().min(1 + world.random.below(most));
         let piece: Vec<u8> = pipe.up.drain(..count).collect();
+        pipe.heard = world.now;
         if socket.reading == Reading::Once {
             socket.reading = Reading::Nothing;
         }
@@ -322,6 +332,8 @@ pub struct World {
     pub healed: bool,
     /// Rounds so far.
     pub round: usize,
+    /// The broker is stopping.
+    pub drains: bool,
 }
 
 impl World {
@@ -347,6 +359,7 @@ impl World {
             now,
             healed: false,
             round: 0,
+            drains: false,
         }
     }
 
@@ -397,7 +410,10 @@ impl World {
                 still &= !self.turn_core(at);
             }
         }
-        let calm = |core: &Core| core.shard.counters().over_budget == 0;
+        let calm = |core: &Core| {
+            let counters = core.shard.counters();
+            counters.over_budget == 0 && counters.keep_alive_timeouts == 0 && !self.drains
+        };
         self.ledger.is_calm = !self.plan.closes_slow_clients() && self.cores.iter().all(calm);
         for at in 0..self.clients.len() {
             let mut client = std::mem::replace(&mut self.clients[at], Client::absent());
@@ -409,6 +425,9 @@ impl World {
             if pipe.lost.load(Ordering::Relaxed) {
                 pipe.broker_closed = true;
             }
+        }
+        if self.round.is_multiple_of(ACCOUNTS_EVERY) {
+            self.judge_accounts()?;
         }
         Ok(still && self.cores.iter().all(Core::is_asleep))
     }

@@ -8,6 +8,7 @@
 
 pub mod cpulist;
 pub mod host;
+pub mod memory;
 pub mod picture;
 pub mod placement;
 pub mod topology;

@@ -3,7 +3,7 @@
 use corelane_tuning::host::{Facts, Needs, Severity, checks};
 use corelane_tuning::placement::{CpuRequest, PlacementRequest, ShardPlace, plan};
 use corelane_tuning::topology::Topology;
-use corelane_tuning::{cpulist, picture};
+use corelane_tuning::{cpulist, memory, picture};
 use std::fs;
 use std::path::PathBuf;
 
@@ -226,4 +226,18 @@ fn checks_tell_what_is_missing() {
     assert_eq!(blocking, ["kernel-release", "io-uring", "locked-memory"]);
     let restricted = Facts { io_uring_disabled: Some(1), ..good };
     assert_eq!(checks(&restricted, needs)[1].severity, Severity::Limits);
+}
+
+#[test]
+fn usable_memory_is_the_smallest_limit_of_host_and_groups() {
+    let host = Host::new("memory", "0", "0");
+    assert_eq!(memory::usable(&host.root), None, "nothing tells");
+    host.write("proc/meminfo", "MemTotal:       16000000 kB\nMemFree: 1 kB");
+    assert_eq!(memory::usable(&host.root), Some(16_384_000_000));
+    host.write("proc/self/cgroup", "0::/system.slice/broker.service");
+    host.write("sys/fs/cgroup/system.slice/broker.service/memory.max", "max");
+    host.write("sys/fs/cgroup/system.slice/memory.max", "1073741824");
+    assert_eq!(memory::usable(&host.root), Some(1 << 30), "the slice bounds the service");
+    host.write("sys/fs/cgroup/system.slice/broker.service/memory.max", "4096");
+    assert_eq!(memory::usable(&host.root), Some(4096));
 }
