@@ -23,6 +23,8 @@ pub struct Bench {
 
 /// Rounds without any movement after which all is said.
 const QUIET: usize = 3;
+/// The place of a connection between two shards.
+const ON_ITS_WAY: usize = usize::MAX;
 const STEP_US: u64 = 500_000;
 
 impl Bench {
@@ -56,9 +58,12 @@ impl Bench {
             moved = true;
             match command {
                 Command::HandOver(key) => {
-                    let line = self.lines.iter().find(|(_, l)| (l.at, l.key) == (at, key));
-                    let name = line.expect("a connection of ours").0.clone();
-                    shard.hand_over(key, Box::new(name));
+                    let mut lines = self.lines.iter_mut();
+                    let (name, line) = lines
+                        .find(|(_, line)| (line.at, line.key) == (at, key))
+                        .expect("a connection of ours");
+                    line.at = ON_ITS_WAY;
+                    shard.hand_over(key, Box::new(name.clone()));
                 }
                 Command::Adopt(key, name) => {
                     arrived.push((key, name.downcast::<String>().expect("what was carried")));

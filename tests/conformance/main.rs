@@ -8,6 +8,7 @@ mod bench;
 mod live;
 mod notation;
 mod play;
+mod report;
 
 mod script;
 
@@ -76,4 +77,22 @@ fn names_are_unique() {
     names.sort();
     let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
     assert!(twice.is_none(), "{twice:?}");
+}
+
+#[test]
+fn statements_are_covered() {
+    let (faults, coverage) = report::judge(&script::vectors());
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+    assert!(coverage >= report::COVERAGE_MIN, "only {coverage:.1} % are proven");
+}
+
+#[test]
+fn the_page_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFORMANCE.md");
+    let page = report::page(&script::vectors());
+    if std::env::var_os("CORELANE_BLESS").is_some() {
+        std::fs::write(path, &page).expect("docs/CONFORMANCE.md can be written");
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == page, "docs/CONFORMANCE.md is stale; run the test with CORELANE_BLESS=1");
 }

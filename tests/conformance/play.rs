@@ -75,17 +75,17 @@ fn name(step: &Step) -> Option<&String> {
     }
 }
 
-/// Where the run of steps ends whose input can go out in one segment: one connection, and nothing
-/// that needs an earlier answer.
+/// Where the run of steps ends whose input can go out in one segment: one connection, nothing that
+/// needs an earlier answer, and no DISCONNECT, which makes the broker forget its answers.
 fn run_end(steps: &[Step], start: usize) -> usize {
     let runs = |step: &Step| match step {
-        Step::On(_, Deed::Send(line)) => !line.contains('$'),
+        Step::On(_, Deed::Send(line)) => !line.contains('$') && !line.starts_with("DISCONNECT"),
         Step::On(_, Deed::Expect(_)) => true,
         _ => false,
     };
     let same = |step: &&Step| name(step) == name(&steps[start]) && runs(step);
     let more = steps[start + 1..].iter().take_while(same).count();
-    let first = matches!(steps[start], Step::On(_, Deed::Send(_) | Deed::Expect(_)));
+    let first = matches!(steps[start], Step::On(_, Deed::Send(_)));
     if first { start + 1 + more } else { start + 1 }
 }
 
@@ -122,11 +122,7 @@ impl<S: Stage> Play<'_, S> {
     }
 
     /// Answers to several packets at once may come in any order.
-    fn answers(
-        &mut self,
-        who: &str,
-        mut expected: Vec<(&String, Pattern)>,
-    ) -> Result<(), String> {
+    fn answers(&mut self, who: &str, mut expected: Vec<(&String, Pattern)>) -> Result<(), String> {
         while !expected.is_empty() {
             let seen = self.stage.next(who);
             let Seen::Packet(packet) = &seen else {

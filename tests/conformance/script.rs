@@ -33,7 +33,6 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Vector {
     pub name: String,
-    pub file: &'static str,
     pub versions: Vec<Version>,
     pub statements: Vec<(String, String)>,
     pub pending: Option<String>,
@@ -41,21 +40,21 @@ pub struct Vector {
     lines: Vec<String>,
 }
 
-const FILES: &[(&str, &str)] = &[
-    ("connect.txt", include_str!("vectors/connect.txt")),
-    ("publish.txt", include_str!("vectors/publish.txt")),
-    ("subscribe.txt", include_str!("vectors/subscribe.txt")),
-    ("session.txt", include_str!("vectors/session.txt")),
-    ("malformed.txt", include_str!("vectors/malformed.txt")),
+const FILES: &[&str] = &[
+    include_str!("vectors/connect.txt"),
+    include_str!("vectors/publish.txt"),
+    include_str!("vectors/subscribe.txt"),
+    include_str!("vectors/session.txt"),
+    include_str!("vectors/malformed.txt"),
 ];
 
 /// All vectors.
 pub fn vectors() -> Vec<Vector> {
     let mut found: Vec<Vector> = Vec::new();
-    for (file, text) in FILES {
+    for text in FILES {
         for line in text.lines().map(str::trim) {
             if let Some(title) = line.strip_prefix("== ") {
-                found.push(titled(file, title));
+                found.push(titled(title));
             } else if !line.is_empty() && !line.starts_with("# ") {
                 found.last_mut().expect("a title first").lines.push(line.to_owned());
             }
@@ -64,7 +63,7 @@ pub fn vectors() -> Vec<Vector> {
     found
 }
 
-fn titled(file: &'static str, title: &str) -> Vector {
+fn titled(title: &str) -> Vector {
     let mut parts = title.split('|').map(str::trim);
     let name = parts.next().expect("a name").to_owned();
     let versions = match parts.next().expect("versions") {
@@ -82,7 +81,7 @@ fn titled(file: &'static str, title: &str) -> Vector {
     let rest: Vec<&str> = parts.collect();
     let pending = rest.iter().find_map(|part| part.strip_prefix("pending: ")).map(str::to_owned);
     let shard_only = rest.contains(&"shard");
-    Vector { name, file, versions, statements, pending, shard_only, lines: Vec::new() }
+    Vector { name, versions, statements, pending, shard_only, lines: Vec::new() }
 }
 
 impl Vector {
