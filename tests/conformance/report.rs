@@ -89,7 +89,7 @@ fn cited_in(file: &str, text: &str, found: &mut Proofs) {
             test = is_test.then(|| format!("{file}: {name}"));
             is_test = false;
         }
-        let ids = line.match_indices("[MQTT-").map(|(start, _)| &line[start + 1..]);
+        let ids = line.match_indices(concat!("[", "MQTT-")).map(|(start, _)| &line[start + 1..]);
         let ids = ids.filter_map(|rest| rest.split(']').next());
         if line.starts_with("//") && !line.starts_with("//!") {
             above.extend(ids.map(str::to_owned));
