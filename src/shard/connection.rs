@@ -7,6 +7,7 @@ use crate::codec::Version;
 use crate::index::{Matched, SessionKey};
 use crate::session::{Outbox, PendingAcks};
 use crate::topic::AliasTable;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Names a connection on its shard. The shell keeps its sockets under the same keys.
@@ -99,6 +100,13 @@ pub struct Connection {
     pub(super) key: ConnectionKey,
     pub(super) phase: Phase,
     pub(super) listener: u16,
+    /// Where it came from, where that is known.
+    pub(super) peer: Option<SocketAddr>,
+    /// When this core got it.
+    pub(super) opened: Time,
+    /// Bytes received and bytes handed over for sending.
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
     pub(super) version: Version,
     pub(super) session: Option<SessionKey>,
     /// What the client called itself, kept where rules about topics or subscriptions exist.
@@ -142,11 +150,20 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(key: ConnectionKey, listener: u16, now: Time) -> Connection {
+    pub(super) fn new(
+        key: ConnectionKey,
+        listener: u16,
+        peer: Option<SocketAddr>,
+        now: Time,
+    ) -> Connection {
         Connection {
             key,
             phase: Phase::Lobby,
             listener,
+            peer,
+            opened: now,
+            bytes_in: 0,
+            bytes_out: 0,
             version: Version::V311,
             session: None,
             user_name: None,

@@ -25,11 +25,13 @@ pub enum DropCause {
     Refused,
     /// The core was out of memory.
     Memory,
+    /// A client published under `$SYS`, where only the broker may.
+    Reserved,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 11] = [
+    pub const ALL: [DropCause; 12] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -41,6 +43,7 @@ impl DropCause {
         DropCause::RetainedLimit,
         DropCause::Refused,
         DropCause::Memory,
+        DropCause::Reserved,
     ];
 
     /// The label under which the cause is reported.
@@ -57,6 +60,7 @@ impl DropCause {
             DropCause::RetainedLimit => "retained_limit",
             DropCause::Refused => "refused",
             DropCause::Memory => "memory",
+            DropCause::Reserved => "reserved",
         }
     }
 }
@@ -72,6 +76,22 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// How many words all of them take.
+            pub(super) const WORDS: usize =
+                [$( stringify!($name) ),+].len() + DropCause::ALL.len();
+
+            /// All counters, the drops by cause last.
+            pub(super) fn words(&self) -> impl Iterator<Item = u64> {
+                [$( self.$name ),+].into_iter().chain(self.drops)
+            }
+
+            /// The counters out of their words.
+            pub(super) fn from_words(words: impl IntoIterator<Item = u64>) -> Counters {
+                let mut words = words.into_iter();
+                let mut next = || words.next().unwrap_or_default();
+                Counters { $( $name: next(), )+ drops: std::array::from_fn(|_| next()) }
+            }
+
             /// All counters with their names, the drops by cause last.
             pub fn entries(&self) -> impl Iterator<Item = (String, u64)> {
                 let plain = [$( (stringify!($name).to_owned(), self.$name) ),+];
@@ -119,6 +139,8 @@ counters! {
     bytes_received,
     /// Bytes handed to the shell for sending.
     bytes_sent,
+    /// Packets received, of every type.
+    packets_received,
     /// PUBLISH packets received.
     publishes_received,
     /// QoS 1 and 2 messages refused, because a core was full or a topic rule said so.
@@ -135,6 +157,8 @@ counters! {
     deliveries_sent,
     /// QoS 1 and 2 copies acknowledged by their client, with whatever reason code.
     deliveries_acknowledged,
+    /// Packets sent that are no PUBLISH.
+    answers_sent,
     /// Entries forwarded to an owner.
     forwarded,
     /// Entries delivered to another core.
@@ -155,6 +179,11 @@ impl Counters {
     /// Counts `count` deliveries that did not happen.
     pub fn dropped(&mut self, cause: DropCause, count: usize) {
         self.drops[cause as usize] += count as u64;
+    }
+
+    /// Packets sent, of every type.
+    pub fn packets_sent(&self) -> u64 {
+        self.publishes_sent + self.answers_sent
     }
 
     /// All drops.

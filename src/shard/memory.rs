@@ -16,6 +16,7 @@
 use super::clients::Clients;
 use super::connection::{Connection, ConnectionKey};
 use super::counters::DropCause;
+use super::events::Ending;
 use super::session::{Session, SessionSlot};
 use super::{Settings, Shard};
 use crate::base::Time;
@@ -156,7 +157,7 @@ impl Shard {
             self.clients.counters.over_budget += 1;
             self.clients.discard_output(key);
             self.say_goodbye(key, ReasonCode::QUOTA_EXCEEDED, None);
-            self.end_connection(key, true);
+            self.end_connection(key, Ending::Closed(ReasonCode::QUOTA_EXCEEDED));
         }
     }
 }

@@ -251,12 +251,12 @@ fn a_refusal_leaves_its_text_out_where_it_does_not_fit() {
 fn connections_over_the_rate_are_closed_at_once() {
     let mut wire = Wire::new(|s| s.rules[0].connects = Rate::new(5, 0));
     let shard = &mut wire.bench.shards[0];
-    let accepted = (0..20).filter(|_| shard.open(0).is_some()).count();
+    let accepted = (0..20).filter(|_| shard.open(0, None).is_some()).count();
     assert_eq!(accepted, 5);
     assert_eq!(wire.counters().connects_over_rate, 15);
     wire.wait_s(2);
     let shard = &mut wire.bench.shards[0];
-    assert_eq!((0..20).filter(|_| shard.open(0).is_some()).count(), 5);
+    assert_eq!((0..20).filter(|_| shard.open(0, None).is_some()).count(), 5);
 }
 
 #[test]
