@@ -100,7 +100,7 @@ impl Bench {
         let at = self.opened % self.shards.len();
         self.opened += 1;
         self.shards[at].begin(self.now);
-        let key = self.shards[at].open(0).expect("room in the lobby");
+        let key = self.shards[at].open(0, None).expect("room in the lobby");
         let line = Line { at, key, received: Vec::new(), closed: false };
         self.lines.insert(who.to_owned(), line);
     }
