@@ -178,6 +178,11 @@ impl Shard {
             let what = "a subscription identifier in a PUBLISH of a client";
             return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
         }
+        if publish.properties.response_topic.is_some_and(|topic| TopicName::new(topic).is_err()) {
+            // [MQTT-3.3.2-14]
+            let what = "the response topic is no topic name";
+            return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
+        }
         let levels = delayed::target(topic).bytes().filter(|byte| *byte == b'/').count() + 1;
         if levels > limits.topic_levels {
             let what = "too many topic levels";
