@@ -30,13 +30,13 @@ type Workload = (&'static str, &'static str, fn(usize));
 
 const WORKLOADS: [Workload; 11] = [
     ("decode", "framing and decoding a PUBLISH of 64 bytes, MQTT 3.1.1", |n| {
-        decode(n, Version::V311)
+        decode(n, Version::V311);
     }),
     ("decode_5", "the same with MQTT 5 and a user property", |n| decode(n, Version::V5)),
     ("encode", "encoding a PUBLISH of 64 bytes, MQTT 5", encode),
     ("pipe", "a QoS 0 message from one client to one other", |n| fan_out(n, 1, 1, QoS::AtMostOnce)),
     ("fan_out", "delivery of a QoS 0 message to one of 100 subscribers", |n| {
-        fan_out(n, 1, SUBSCRIBERS, QoS::AtMostOnce)
+        fan_out(n, 1, SUBSCRIBERS, QoS::AtMostOnce);
     }),
     ("window", "a QoS 1 message from one client to one other, both acknowledged", |n| {
         fan_out(n, 1, 1, QoS::AtLeastOnce);
@@ -202,7 +202,7 @@ impl Host {
         for number in 0.. {
             let id = format!("client-{home}-{number}-{}", self.shards[0].session_count());
             self.shards[home].begin(self.now);
-            let key = self.shards[home].open(0).expect("room in the lobby");
+            let key = self.shards[home].open(0, None).expect("room in the lobby");
             let properties =
                 ConnectProperties { topic_alias_maximum: 0, ..ConnectProperties::default() };
             let mut packet = Vec::new();

@@ -1,7 +1,11 @@
 //! How single values are read from TOML and written back.
 
-use super::choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::choice::{
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
+    Route, SendRetained, Sleep,
+};
 use super::key::{Bounds, Key, Section};
+use super::name::PropertyText;
 use super::read::{Given, Scan};
 use crate::index::ShareStrategy;
 use std::net::SocketAddr;
@@ -85,7 +89,7 @@ macro_rules! numbers {
         }
     )+ };
 }
-numbers!(u16, u32, usize);
+numbers!(u8, u16, u32, usize);
 
 impl Setting for bool {
     fn kind() -> String {
@@ -133,7 +137,8 @@ macro_rules! words {
         }
     )+ };
 }
-words!(Sleep, LogLevel, Overflow, LateOverflow, Route, ShareStrategy);
+words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
+words!(RewriteAction, SendRetained, ShareStrategy);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(
@@ -143,6 +148,20 @@ pub(super) fn text<T>(
 ) -> Result<T, Wrong> {
     let text = value.as_str().ok_or_else(|| wrong_type(value, "a string", example))?;
     check(text)
+}
+
+impl Setting for PropertyText {
+    fn kind() -> String {
+        "string".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "a string such as \"a\"", PropertyText::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.as_str())
+    }
 }
 
 impl Setting for SocketAddr {

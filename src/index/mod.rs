@@ -334,7 +334,7 @@ impl Index {
     pub fn pick(
         &mut self,
         key: GroupKey,
-        hint: &Hint,
+        hint: &mut Hint<'_>,
         load: impl FnMut(&Subscriber) -> Option<u32>,
     ) -> Option<Subscriber> {
         self.groups.get_mut(key)?.pick(hint, load)
@@ -422,7 +422,7 @@ impl Index {
 
     /// Picks a core for each owned group of the match and appends the picks to `out`. Cores count
     /// by weight: members online, or all members where nobody is online anywhere.
-    pub fn pick_cores(&mut self, matched: &Matched, hint: &Hint, out: &mut Vec<GroupPick>) {
+    pub fn pick_cores(&mut self, matched: &Matched, hint: &mut Hint<'_>, out: &mut Vec<GroupPick>) {
         for key in &matched.nodes {
             let groups = self.trie.get_mut(*key).and_then(|node| node.groups.as_mut());
             if let Some(groups) = groups {
@@ -437,7 +437,7 @@ impl Index {
         &mut self,
         filter: &TopicFilter,
         group: &str,
-        hint: &Hint,
+        hint: &mut Hint<'_>,
     ) -> Option<GroupPick> {
         let key = self.trie.find(filter)?;
         let owned = &mut self.trie.get_mut(key)?.groups.as_mut()?.owned;

@@ -43,13 +43,13 @@ impl LocalGroup {
     /// not usable. Constant time in rotation where all are usable, else linear in the members.
     pub(super) fn pick(
         &mut self,
-        hint: &Hint,
+        hint: &mut Hint<'_>,
         mut load: impl FnMut(&Subscriber) -> Option<u32>,
     ) -> Option<Subscriber> {
         match self.strategy {
             ShareStrategy::RoundRobin | ShareStrategy::LocalCore => self.in_turn(self.next, load),
             ShareStrategy::Random => {
-                let start = hint.random as usize % self.members.alive().max(1);
+                let start = hint.random.below(self.members.alive());
                 self.in_turn(start, load)
             }
             ShareStrategy::Sticky => {
@@ -61,7 +61,7 @@ impl LocalGroup {
                 member
             }
             ShareStrategy::HashClient => self.by_hash(hint.publisher, load),
-            ShareStrategy::HashTopic => self.by_hash(hint.topic, load),
+            ShareStrategy::HashTopic => self.by_hash(hint.topic_key(), load),
             ShareStrategy::LeastInflight => self.idlest(load),
         }
     }
@@ -243,18 +243,18 @@ impl OwnedGroup {
         &mut self,
         node: NodeKey,
         position: usize,
-        hint: &Hint,
+        hint: &mut Hint<'_>,
     ) -> Option<GroupPick> {
         let online = self.anybody_online();
         let at = match self.strategy {
             ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => self.in_turn(online),
-            ShareStrategy::Random => self.by_hash(hint.random, online),
+            ShareStrategy::Random => self.by_hash(hint.random.next_u64(), online),
             ShareStrategy::HashClient => self.by_hash(hint.publisher, online),
-            ShareStrategy::HashTopic => self.by_hash(hint.topic, online),
+            ShareStrategy::HashTopic => self.by_hash(hint.topic_key(), online),
             ShareStrategy::Sticky => self.at_chosen(online),
             ShareStrategy::LocalCore => self
                 .usable_at(hint.near, online)
-                .or_else(|| self.usable_at(hint.owner, online))
+                .or_else(|| self.usable_at(hint.me, online))
                 .or_else(|| self.in_turn(online)),
         }?;
         let share = &self.shares[at];

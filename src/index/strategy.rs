@@ -4,6 +4,8 @@
 //! that it gets or had.
 
 use crate::base::{Prng, ShardId};
+use core::hash::BuildHasher as _;
+use foldhash::fast::FixedState;
 
 /// How a share group chooses who gets a message. Pure value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,7 +23,7 @@ pub enum ShareStrategy {
     HashTopic,
     /// A member on the publisher's core, else on the owner's, else in turn.
     LocalCore,
-    /// The member with the fewest messages in flight and waiting.
+    /// On the chosen core the member with the fewest messages in flight and waiting; cores in turn.
     LeastInflight,
 }
 
@@ -42,19 +44,27 @@ impl Strategies {
     }
 }
 
-/// What a choice may depend on. Pure value.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Hint {
+/// What a choice may depend on. Nothing is hashed or drawn before a strategy asks for it.
+#[derive(Debug)]
+pub struct Hint<'a> {
     /// Identity of the publishing session.
     pub publisher: u64,
-    /// Hash of the topic.
-    pub topic: u64,
-    /// A random number, drawn for this choice.
-    pub random: u64,
+    /// The topic.
+    pub topic: &'a str,
     /// The publisher's core.
     pub near: ShardId,
-    /// The topic's owner.
-    pub owner: ShardId,
+    /// The core that chooses.
+    pub me: ShardId,
+    /// What topics are hashed with, the same on all cores.
+    pub seed: u64,
+    /// Where random numbers come from.
+    pub random: &'a mut Prng,
+}
+
+impl Hint<'_> {
+    pub(super) fn topic_key(&self) -> u64 {
+        FixedState::with_seed(self.seed).hash_one(self.topic)
+    }
 }
 
 /// A candidate's part in a choice by hash.

@@ -20,6 +20,10 @@ fn session(number: u32) -> SessionKey {
     Key::from_parts(number, 1)
 }
 
+fn hint(random: &mut Prng) -> Hint<'_> {
+    Hint { publisher: 0, topic: "", near: ShardId(0), me: ShardId(0), seed: 0, random }
+}
+
 fn subscriber(number: u32) -> Subscriber {
     Subscriber {
         session: session(number),
@@ -222,7 +226,7 @@ impl Model {
             .collect();
         assert_eq!(index.has_groups(&matched), !groups.is_empty());
         let mut picks = Vec::new();
-        index.pick_cores(&matched, &Hint::default(), &mut picks);
+        index.pick_cores(&matched, &mut hint(&mut Prng::new(1)), &mut picks);
         assert_eq!(picks.len(), groups.len());
         for pick in picks {
             index.filter_of(pick.node, &mut text);
@@ -361,7 +365,7 @@ proptest! {
                     if waiting.is_empty() {
                         std::mem::swap(&mut waiting, &mut served);
                     }
-                    let picked = index.pick(group, &Hint::default(), |_| Some(0)).expect("it is there").session.index();
+                    let picked = index.pick(group, &mut hint(&mut Prng::new(1)), |_| Some(0)).expect("it is there").session.index();
                     prop_assert!(waiting.remove(&picked), "{} had its turn", picked);
                     served.insert(picked);
                 }
@@ -377,13 +381,15 @@ fn a_pick_skips_who_is_not_usable() {
     let group = group.expect("it is there");
     let mut odd = || {
         index
-            .pick(group, &Hint::default(), |s| (s.session.index() % 2 == 1).then_some(0))
+            .pick(group, &mut hint(&mut Prng::new(1)), |s| {
+                (s.session.index() % 2 == 1).then_some(0)
+            })
             .expect("it is there")
             .session
             .index()
     };
     assert_eq!([odd(), odd(), odd(), odd()], [1, 3, 1, 3]);
-    assert_eq!(index.pick(group, &Hint::default(), |_| None), None);
+    assert_eq!(index.pick(group, &mut hint(&mut Prng::new(1)), |_| None), None);
     assert_eq!(index.group_member(group, session(2)), Some(&subscriber(2)));
     assert_eq!(index.group_member(group, session(9)), None);
 }
@@ -402,7 +408,7 @@ fn cores_take_turns_by_the_members_they_have_online() {
         );
         let matched = index.matches(topic("f"));
         let mut picks = Vec::new();
-        (0..400).for_each(|_| index.pick_cores(&matched, &Hint::default(), &mut picks));
+        (0..400).for_each(|_| index.pick_cores(&matched, &mut hint(&mut Prng::new(1)), &mut picks));
         assert!(picks.iter().all(|pick| pick.local == 40 + u64::from(pick.core.0)));
         let mut counts = [0; 3];
         picks.iter().for_each(|pick| counts[pick.core.index()] += 1);
@@ -417,9 +423,10 @@ fn cores_take_turns_by_the_members_they_have_online() {
     assert!((198..=202).contains(&first) && (198..=202).contains(&third));
     let [first, second, _] = set(2, 0, 0);
     assert!(first >= 399 && second <= 1, "core 2 is out");
-    let pick = index.pick_core_for(filter("f/#"), "g", &Hint::default()).expect("it is there");
+    let pick =
+        index.pick_core_for(filter("f/#"), "g", &mut hint(&mut Prng::new(1))).expect("it is there");
     assert_eq!(index.picked_group(&pick), Some("g"));
-    assert_eq!(index.pick_core_for(filter("f/#"), "h", &Hint::default()), None);
+    assert_eq!(index.pick_core_for(filter("f/#"), "h", &mut hint(&mut Prng::new(1))), None);
 }
 
 #[test]
@@ -430,7 +437,11 @@ fn turns_of_cores_are_spread_evenly() {
     index.set_group_members(filter("f"), "g", ShardId(2), 0, 1, 1);
     let picks: Vec<u8> = (0..14)
         .map(|_| {
-            index.pick_core_for(filter("f"), "g", &Hint::default()).expect("it is there").core.0
+            index
+                .pick_core_for(filter("f"), "g", &mut hint(&mut Prng::new(1)))
+                .expect("it is there")
+                .core
+                .0
         })
         .collect();
     assert_eq!(&picks[..7], &picks[7..], "a round repeats");

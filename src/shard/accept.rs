@@ -4,8 +4,9 @@ use super::Shard;
 use super::counters::DropCause;
 use super::entry::{self, Scope};
 use super::fanout::FanOut;
+use super::redispatch::hint;
 use super::waiting::Cause;
-use crate::base::{CoreSet, ShardId, Time};
+use crate::base::{CoreSet, PublisherId, ShardId, Time};
 use crate::codec::{QoS, ReasonCode};
 use crate::index::Matched;
 use crate::retain::SetOutcome;
@@ -53,8 +54,8 @@ impl Shard {
             if duty == Duty::Groups { CoreSet::EMPTY } else { self.index.interest(matched) };
         self.picks.clear();
         if duty != Duty::Publisher && self.index.has_groups(matched) {
-            let hint = self.hint(view);
-            self.index.pick_cores(matched, &hint, &mut self.picks);
+            let mut hint = hint(view, self.me, self.clients.settings.seed, &mut self.random);
+            self.index.pick_cores(matched, &mut hint, &mut self.picks);
         }
         let picked: CoreSet = self.picks.iter().map(|pick| pick.core).collect();
         let interested = plain.union(picked);
@@ -105,6 +106,7 @@ impl Shard {
         stored || interested.iter().any(|core| full.contains(core))
     }
 
+    /// Whether this tick can take one message more.
     pub(super) fn check_budget(&mut self) -> Result<(), Cause> {
         if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
             return Err(Cause::Budget);
@@ -144,13 +146,15 @@ impl Shard {
             return;
         }
         if view.qos == QoS::AtMostOnce && self.mesh.full().contains(self.me) {
-            return self.clients.dropped(DropCause::Memory, 1);
+            return self.clients.dropped(DropCause::RetainedLimit, 1);
         }
         let message = view.store(&self.clients.ledger);
         let bytes = message.bytes() + view.topic.len();
         let expires: Time = view.expires;
         match self.retained.set(topic, message, bytes, self.sequence, expires) {
             SetOutcome::Stored { .. } => {}
+            // A figure that has no room is no loss to anybody.
+            _ if view.publisher == PublisherId::BROKER => {}
             SetOutcome::RefusedCount | SetOutcome::RefusedBytes => {
                 self.clients.dropped(DropCause::RetainedLimit, 1);
             }

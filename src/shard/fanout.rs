@@ -7,6 +7,7 @@ use super::Shard;
 use super::clients::Clients;
 use super::counters::DropCause;
 use super::deliver::{Claim, Prepared};
+use super::redispatch::hint;
 use super::subscribe::{Installs, withheld};
 use crate::base::ShardId;
 use crate::index::{GroupKey, Index, Matched, Node, NodeKey, SessionKey, Slot, Subscriber};
@@ -176,14 +177,15 @@ impl Shard {
     /// a member is online here; if that is no longer so, it shall choose again.
     pub(super) fn deliver_to_group(&mut self, local: u64, online: bool, view: &MessageView<'_>) {
         let group = GroupKey::from_bits(local);
-        let hint = self.hint(view);
+        let mut hint = hint(view, self.me, self.clients.settings.seed, &mut self.random);
         let clients = &mut self.clients;
-        let mut member = self.index.pick(group, &hint, |member| clients.load(member));
+        let mut member = self.index.pick(group, &mut hint, |member| clients.load(member));
         if member.is_none() && !online {
-            member = self.index.pick(group, &hint, |_| Some(0));
+            member = self.index.pick(group, &mut hint, |_| Some(0));
         }
         let name = self.index.name_of_group(group);
         let Some(member) = member else {
+            self.clients.counters.deliveries += 1;
             return match name {
                 Some(name) => self.give_back(view.store(&self.clients.ledger), name),
                 None => self.clients.dropped(DropCause::GroupGone, 1),

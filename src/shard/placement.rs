@@ -5,7 +5,7 @@
 //! * the hash is keyed by a seed that clients don't know, so nobody can aim at one core.
 
 use crate::base::{CoreSet, ShardId};
-use crate::topic::TopicFilter;
+use crate::topic::{TopicFilter, delayed};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -113,19 +113,10 @@ impl Placement {
         if self.shards == 1 {
             return ShardId(0);
         }
-        ShardId((self.digest(domain, text) % self.shards as u64) as u8)
-    }
-
-    fn digest(&self, domain: u8, text: &str) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.seed[0], self.seed[1]);
         hasher.write_u8(domain);
         hasher.write(text.as_bytes());
-        hasher.finish()
-    }
-
-    /// What share groups that go by topic choose by.
-    pub fn group_key(&self, topic: &str) -> u64 {
-        self.digest(b'g', topic)
+        ShardId((hasher.finish() % self.shards as u64) as u8)
     }
 
     /// The shard on which the session of `client_id` lives.
@@ -133,13 +124,20 @@ impl Placement {
         self.hash(b'c', client_id)
     }
 
-    /// The shard that owns `topic`: its retained message, its share groups, its order.
+    /// The shard that owns `topic`: its retained message, its share groups, its order. Messages to
+    /// `$delayed/<seconds>/<topic>` are for the owner of that topic.
     pub fn owner(&self, topic: &str) -> ShardId {
+        let topic = delayed::target(topic);
         if let Some(pin) = longest(&self.pins, topic) {
             return pin.value;
         }
         let depth = longest(&self.depths, topic).map_or(self.depth, |rule| rule.value);
         self.hash(b't', head(topic, depth))
+    }
+
+    /// The shard that decides who has an exclusive subscription to `filter`.
+    pub fn arbiter(&self, filter: &TopicFilter) -> ShardId {
+        self.hash(b'x', filter.as_str())
     }
 
     /// How live messages of `topic` travel.

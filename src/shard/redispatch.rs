@@ -12,7 +12,7 @@ use super::counters::DropCause;
 use super::entry;
 use super::session::{Outgoing, SessionSlot};
 use super::waiting::{Cause, Source};
-use crate::base::CoreSet;
+use crate::base::{CoreSet, Prng, ShardId};
 use crate::codec::QoS;
 use crate::index::{GroupName, Hint};
 use crate::session::{Message, MessageView};
@@ -32,31 +32,35 @@ pub(super) struct Redispatch {
 }
 
 impl Redispatch {
+    /// How many messages wait.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether the next tick can go on.
     pub(super) fn has_work(&self) -> bool {
         !self.queue.is_empty() && self.waits.is_none()
     }
 }
 
-impl Shard {
-    /// What the choice of a group for this message may depend on.
-    pub(super) fn hint(&mut self, view: &MessageView<'_>) -> Hint {
-        let placement = &self.clients.settings.placement;
-        Hint {
-            publisher: view.publisher.0,
-            topic: placement.group_key(view.topic),
-            random: self.random.next_u64(),
-            near: view.id.origin,
-            owner: placement.owner(view.topic),
-        }
-    }
+/// What the choice of a group for a message may depend on.
+#[inline]
+pub(super) fn hint<'a>(
+    view: &MessageView<'a>,
+    me: ShardId,
+    seed: u64,
+    random: &'a mut Prng,
+) -> Hint<'a> {
+    let (publisher, near) = (view.publisher.0, view.id.origin);
+    Hint { publisher, topic: view.topic, near, me, seed, random }
+}
 
+impl Shard {
     /// Puts a message on the list of those that need another member.
     pub(super) fn give_back(&mut self, message: Rc<Message>, name: Rc<GroupName>) {
         if self.redispatch.queue.len() >= self.clients.settings.limits.redispatch_messages {
             return self.clients.dropped(DropCause::RedispatchOverflow, 1);
         }
-        self.clients.counters.redispatched += 1;
         self.redispatch.queue.push_back((message, name));
     }
 
@@ -79,6 +83,7 @@ impl Shard {
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         let shared = |outgoing: &Outgoing| outgoing.share.as_deref() == Some(name);
         let unsent = session.outbox.take_if(shared);
+        self.clients.note_crowd(slot);
         self.give_back_all(unsent.into_iter().map(|outgoing| (outgoing, false)));
     }
 
@@ -106,7 +111,9 @@ impl Shard {
         }
         let owner = self.clients.settings.placement.owner(view.topic);
         if owner == self.me {
-            return self.pick_again(&view, &name.filter, &name.group);
+            self.pick_again(&view, &name.filter, &name.group)?;
+            self.clients.counters.redispatched += 1;
+            return Ok(());
         }
         let len = entry::message_entry_len(&view, 8 + name.filter.len() + name.group.len());
         let cause = Cause::Request(owner);
@@ -115,6 +122,7 @@ impl Shard {
         }
         let block = self.mesh.request(owner, len, 0);
         entry::write_redispatch(block, &view, &name.filter, &name.group);
+        self.clients.counters.redispatched += 1;
         Ok(())
     }
 
@@ -127,10 +135,11 @@ impl Shard {
         group: &str,
     ) -> Result<(), Cause> {
         self.check_budget()?;
-        let hint = self.hint(view);
+        let mut hint = hint(view, self.me, self.clients.settings.seed, &mut self.random);
         let filter = TopicFilter::new(filter).ok();
-        let pick = filter.and_then(|filter| self.index.pick_core_for(filter, group, &hint));
+        let pick = filter.and_then(|filter| self.index.pick_core_for(filter, group, &mut hint));
         let Some(pick) = pick else {
+            self.clients.counters.deliveries += 1;
             self.clients.dropped(DropCause::GroupGone, 1);
             return Ok(());
         };
@@ -140,6 +149,7 @@ impl Shard {
             self.check_room(view, CoreSet::only(pick.core))?;
         }
         self.sequence += 1;
+        self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         if pick.core == self.me {
             self.deliver_to_group(pick.local, pick.online, view);
         } else {
