@@ -349,6 +349,11 @@ fn a_message_under_way_to_one_who_leaves_comes_to_another() {
     group.publish_some(1, QoS::AtMostOnce);
     let (member, _) = group.only();
     let home = group.members[member].0;
+    for other in (0..group.members.len()).filter(|other| *other != member) {
+        if group.members[other].0 == home {
+            group.leave(other);
+        }
+    }
     let mut names = (0..).map(|n| format!("p{n}"));
     let publisher = loop {
         let name = names.next().expect("there is no end");
