@@ -6,6 +6,7 @@ use super::counters::{Counters, DropCause};
 use super::memory::Pressure;
 use super::session::{Session, SessionSlot, Subscribed};
 use super::settings::Settings;
+use super::slow::Slow;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, ReasonCode, Version};
 use crate::session::Ledger;
@@ -85,6 +86,8 @@ pub(super) struct Clients {
     pub(super) pressure: Pressure,
     /// Outboxes close to their bounds, where `overflow` is `refuse`.
     pub(super) full_outboxes: usize,
+    /// Who does not keep up.
+    pub(super) slow: Slow,
 }
 
 impl Clients {
@@ -109,6 +112,7 @@ impl Clients {
             ledger: Ledger::default(),
             pressure: Pressure::default(),
             full_outboxes: 0,
+            slow: Slow::default(),
         }
     }
 

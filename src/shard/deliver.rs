@@ -154,7 +154,7 @@ impl Clients {
                 identifiers: claim.identifiers,
             };
             let key = connection.key;
-            return self.deliver_late(key, outgoing);
+            return self.deliver_late(slot, key, outgoing);
         }
         let version = connection.version;
         if version == Version::V5 && !claim.identifiers.is_empty() {
@@ -177,7 +177,7 @@ impl Clients {
     }
 
     /// QoS 0 for a connection above its high water: a short queue of references.
-    fn deliver_late(&mut self, key: ConnectionKey, outgoing: Outgoing) {
+    fn deliver_late(&mut self, slot: SessionSlot, key: ConnectionKey, outgoing: Outgoing) {
         if self.pressure > Pressure::Low {
             return self.dropped(DropCause::Memory, 1);
         }
@@ -186,11 +186,11 @@ impl Clients {
         let bytes = outgoing.message.bytes();
         match connection.late.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.dropped(DropCause::LateOverflow, count),
-            Pushed::Dropped => self.dropped(DropCause::LateOverflow, 1),
+            Pushed::Displaced(count) => self.missed(slot, DropCause::LateOverflow, count),
+            Pushed::Dropped => self.missed(slot, DropCause::LateOverflow, 1),
             Pushed::Disconnect => {
                 self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
-                self.dropped(DropCause::LateOverflow, 1);
+                self.missed(slot, DropCause::LateOverflow, 1);
             }
         }
     }
@@ -210,11 +210,11 @@ impl Clients {
         let (limits, policy) = (self.settings.outbox(), self.settings.overflow());
         match session.outbox.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.dropped(DropCause::OutboxOverflow, count),
-            Pushed::Dropped => self.dropped(DropCause::OutboxOverflow, 1),
+            Pushed::Displaced(count) => self.missed(slot, DropCause::OutboxOverflow, count),
+            Pushed::Dropped => self.missed(slot, DropCause::OutboxOverflow, 1),
             Pushed::Disconnect => {
                 self.doomed.extend(session.connection.map(|key| (key, ReasonCode::QUOTA_EXCEEDED)));
-                self.dropped(DropCause::OutboxOverflow, 1);
+                self.missed(slot, DropCause::OutboxOverflow, 1);
             }
         }
         self.note_crowd(slot);
