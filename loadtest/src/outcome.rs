@@ -290,6 +290,8 @@ pub enum BrokerVerdict {
     Refused(String),
     /// Its process ended, or it closed connections it had no reason to close.
     Died(String),
+    /// It sent what the protocol does not allow.
+    Misbehaved(String),
     /// It is there, but nothing moved within the patience.
     Stuck(String),
 }

@@ -201,6 +201,8 @@ pub struct Group {
     pub offline_s: f64,
     /// Every so many seconds the clients vanish and come back; 0 is never.
     pub storm_every_s: f64,
+    /// Subscribers: after each read they do not read for so many milliseconds.
+    pub slow_ms: u64,
     /// The will of each client.
     pub will: Option<Will>,
     /// Client identifiers; without it they are made of run, group and number.
@@ -239,6 +241,7 @@ impl Default for Group {
             offline_at_s: 0.0,
             offline_s: 0.0,
             storm_every_s: 0.0,
+            slow_ms: 0,
             will: None,
             client_id: None,
             first: 0,

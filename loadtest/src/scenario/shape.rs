@@ -111,12 +111,17 @@ impl Shape {
         let subscribers = many(matches!(self.kind, Kind::FanOut | Kind::Pairs));
         let fallback = (OUTSTANDING_MAX / publishers.max(subscribers))
             .clamp((2 * self.batch).min(WINDOW_MAX), WINDOW_MAX);
-        let filter = if self.kind == Kind::Pairs { "load/{i}" } else { "load/+" };
+        let filter = match self.kind {
+            Kind::FanIn => "load/{n}",
+            Kind::FanOut => "load/0",
+            Kind::Pipe | Kind::Pairs => "load/{i}",
+        };
         let subscribe = Group {
             name: "subscribers".into(),
             role: Role::Subscribe,
             count: subscribers,
-            topics: vec![if self.kind == Kind::FanIn { filter } else { "load/{i}" }.into()],
+            topics: vec![filter.into()],
+            topic_count: publishers,
             qos: self.qos,
             ..Group::default()
         };
@@ -132,10 +137,7 @@ impl Shape {
             inflight: self.inflight.unwrap_or(if self.batch > 1 { 64 } else { 16 }),
             ..Group::default()
         };
-        let mut groups = vec![subscribe, publish];
-        if self.kind == Kind::FanOut {
-            groups[0].topics = vec!["load/0".into()];
-        }
+        let groups = vec![subscribe, publish];
         Scenario { name: self.name(), version: self.version, groups, ..Scenario::default() }
     }
 }
