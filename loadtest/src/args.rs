@@ -357,3 +357,33 @@ pub struct SoakArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn load(line: &str) -> LoadArgs {
+        let words = line.split(' ');
+        match CommandLine::try_parse_from(words).expect(line).command {
+            Action::Run(args) => args.load,
+            other => panic!("{other:?} is no run"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn options_override_a_scenario_and_are_checked() {
+        let scenario = load("x run S4 --qos 2 --seconds 9 --cpus 1,3").scenario().expect("valid");
+        assert!(scenario.groups.iter().all(|group| group.qos == 2));
+        assert_eq!((scenario.seconds, &scenario.cpus[..]), (9.0, &[1, 3][..]));
+        let shape = load("x run --shape fan-in --peers 7 --rate 100").scenario().expect("valid");
+        assert_eq!((shape.groups[1].count, shape.offered()), (7, 100.0));
+        let error = load("x run S1 --payload 5").scenario().expect_err("too small");
+        assert!(error.to_string().contains("`payload`"), "{error}");
+    }
+}

@@ -50,6 +50,7 @@ outbox_bytes = 1073741824
 late_messages = 65536
 [limits]
 out_buffer_bytes = 67108864
+packet_bytes = 8388608
 ";
 
 impl Descriptor {

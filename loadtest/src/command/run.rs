@@ -133,12 +133,12 @@ fn judge(outcome: &Outcome, goal: &Goal, rate: f64) -> Try {
         partial.clone()
     } else if !outcome.truth.faultless() {
         format!("{} lost", outcome.truth.lost_total())
+    } else if outcome.generator.bottleneck {
+        "the generator was the bottleneck".into()
     } else if latency_ns as f64 > goal.latency_ms * 1e6 {
         "latency".into()
     } else if achieved < 0.95 * rate {
         "the rate was not reached".into()
-    } else if outcome.generator.bottleneck {
-        "the generator was the bottleneck".into()
     } else {
         String::new()
     };

@@ -109,7 +109,8 @@ pub fn run(scenario: &Scenario, with: &mut Conditions<'_>) -> Outcome {
         }
     }
     let (samples, ended) = lead.end(with.target.pid);
-    let mut outcome = result::outcome(&shared, with, samples, finished);
+    let drained = ended.is_none() && with.requests.stopping() == Stopping::No;
+    let mut outcome = result::outcome(&shared, with, samples, finished, drained);
     outcome.began_unix_ms = began_unix_ms;
     outcome.place.generator_cpus = cpus;
     if let Some(why) = ended {

@@ -27,6 +27,7 @@ pub fn outcome(
     with: &Conditions<'_>,
     samples: Samples,
     finished: Vec<Finished>,
+    drained: bool,
 ) -> Outcome {
     let sum = |pick: fn(&Finished) -> &Histogram<u64>| {
         let mut sum = measure::histogram();
@@ -73,12 +74,13 @@ pub fn outcome(
         generator_cpu_s: end.generator_ns().saturating_sub(begin.generator_ns()) as f64 / 1e9,
     };
     outcome.generator = verdict::judge(&outcome, lag, (begin, end));
-    outcome.truth = truth(shared, finished);
+    outcome.truth = truth(shared, finished, drained);
     outcome
 }
 
-/// Adds the streams up and holds them against what was sent.
-fn truth(shared: &Shared, finished: Vec<Finished>) -> Truth {
+/// Adds the streams up and holds them against what was sent; where the run was broken off, against
+/// the last message that came: what was under way then is not lost.
+fn truth(shared: &Shared, finished: Vec<Finished>, drained: bool) -> Truth {
     let audiences = &shared.plan.audiences;
     let mut truth = Truth::default();
     let mut received = vec![0u64; audiences.len()];
@@ -101,8 +103,9 @@ fn truth(shared: &Shared, finished: Vec<Finished>) -> Truth {
         let sent = sent.load(Relaxed);
         for at in flow.audiences.start as usize..flow.audiences.end as usize {
             let (audience, received) = (audiences[at], received[at]);
+            let due = if drained { sent } else { shared.control.progress[at].load(Relaxed) };
             if heard[at] && !audience.may_lose {
-                truth.lost[usize::from(audience.qos)] += sent.saturating_sub(received);
+                truth.lost[usize::from(audience.qos)] += due.saturating_sub(received);
             }
             if !audience.may_repeat {
                 // Only members of a share group can have more than was sent, together.

@@ -107,7 +107,7 @@ fn relay(
         server.stalled_ns.store(begin.elapsed().as_nanos() as u64, Relaxed);
     }
     match vice {
-        _ if count % 1000 != 0 => {}
+        _ if !count.is_multiple_of(1000) => {}
         Vice::Drop => times = 0,
         Vice::Repeat => times = 2,
         Vice::Delay => {
@@ -214,6 +214,7 @@ fn a_hang_up_keeps_the_figures_until_then() {
     assert!(matches!(found.broker, BrokerVerdict::Died(_)), "{:?}", found.broker);
     assert!(found.partial.is_some() && !found.passed());
     assert!(found.truth.checked > 0, "{:?}", found.truth);
+    assert_eq!(found.truth.lost_total(), 0, "what was under way is not lost");
 }
 
 #[test]
