@@ -11,7 +11,7 @@ use crate::runtime::{
     Requests, Seat, SignalThread, Sleeper, Waker, Watcher, Way,
 };
 use crate::shard::placement::{Route, Rule};
-use crate::shard::{Counters, Placement, Settings, Shard, TickBudget};
+use crate::shard::{Counters, ListenerRules, Placement, Settings, Shard, TickBudget};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -47,11 +47,16 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs a broker with one shard for each of `places` until SIGTERM or SIGINT.
+/// Runs a broker with one shard for each of `places` until SIGTERM or SIGINT; calls `reload` on a
+/// thread of its own for each SIGHUP.
 ///
 /// # Errors
 /// The host refuses something that the broker needs, or a core failed while running.
-pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
+pub fn serve(
+    config: &Config,
+    places: &[ShardPlace],
+    reload: impl FnMut() + Send + 'static,
+) -> Result<(), StartError> {
     let driver = driver_settings(config);
     net::probe(&driver).map_err(|error| StartError::new(error.to_string(), error.remedy()))?;
     let clock = Clock::start();
@@ -84,7 +89,7 @@ pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
     let on_thread = |error: io::Error| {
         StartError::new(format!("a helper thread: {error}"), "raise the limit of threads")
     };
-    let _signals = SignalThread::start(requests.clone()).map_err(on_thread)?;
+    let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
     let _watcher = Watcher::start(heartbeat(config), clock, hearts).map_err(on_thread)?;
     run(cores, &requests)
 }
@@ -246,15 +251,20 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         epoch: secret(2) as u32,
         seed: secret(3),
         session: config.session.clone(),
+        protocol: config.protocol.clone(),
+        topics: config.topics.clone(),
         limits: LimitsConfig {
             memory_bytes: memory_bytes(config, shards),
             ..config.limits.clone()
         },
         tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
         connect_deadlines_us: deadlines.collect(),
+        listener_names: config.listeners.iter().map(|l| l.name.as_str().into()).collect(),
         anonymous: config.listeners.iter().map(|l| l.allow_anonymous).collect(),
         max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
         lobby: config.listeners.iter().map(|listener| listener.lobby).sum(),
+        rules: config.listeners.iter().map(ListenerRules::from).collect(),
+        sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
         ..Settings::new(placement)
     }
 }

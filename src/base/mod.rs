@@ -1,12 +1,14 @@
 //! Small values that every other module speaks in: ids, instants, generational slots, the timer
-//! wheel and a seeded generator. Nothing here knows MQTT beyond packet identifiers.
+//! wheel, token buckets and a seeded generator. Nothing here knows MQTT beyond packet identifiers.
 
+pub mod bucket;
 pub mod id;
 pub mod prng;
 pub mod slots;
 pub mod time;
 pub mod wheel;
 
+pub use bucket::{Bucket, Rate};
 pub use id::{CoreSet, MAX_SHARDS, MessageId, PacketId, PublisherId, ShardId};
 pub use prng::Prng;
 pub use slots::{Key, Slots};

@@ -5,7 +5,7 @@
 
 use super::error::DecodeError;
 use super::wire::long_varint;
-use super::{PacketType, ReasonCode};
+use super::{PacketType, ReasonCode, Version};
 
 /// One whole packet in borrowed bytes. Pure value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,28 @@ const FLAGS: [u16; 16] = {
     ]
 };
 
+/// DUP on PUBREL, SUBSCRIBE and UNSUBSCRIBE, which 3.1 allows.
+const OLD_FLAGS: [u8; 3] = [0x6a, 0x8a, 0xaa];
+
+/// Finds the packet at the front of `input` from a peer that speaks `version`: as [`frame`], but
+/// 3.1 repeats PUBREL, SUBSCRIBE and UNSUBSCRIBE with DUP.
+///
+/// # Errors
+/// As [`frame`].
+#[inline]
+pub fn frame_of(
+    version: Version,
+    input: &[u8],
+    max: usize,
+) -> Result<Option<Frame<'_>>, DecodeError> {
+    match input {
+        [first, ..] if version == Version::V31 && OLD_FLAGS.contains(first) => {
+            find(*first, input, max)
+        }
+        _ => frame(input, max),
+    }
+}
+
 /// Finds the packet at the front of `input`. `Ok(None)`: more bytes are needed. `max` is the
 /// largest whole packet accepted, in bytes with the fixed header.
 ///
@@ -56,11 +78,18 @@ const FLAGS: [u16; 16] = {
 /// as soon as the length is known. Source: MQTT-2.1.3-1, MQTT-2.2.2-2 (3.1.1), MQTT-1.5.5-1.
 #[inline]
 pub fn frame(input: &[u8], max: usize) -> Result<Option<Frame<'_>>, DecodeError> {
-    let [first, rest @ ..] = input else { return Ok(None) };
+    let [first, ..] = input else { return Ok(None) };
     let first = *first;
     if FLAGS[usize::from(first >> 4)] >> (first & 0x0f) & 1 == 0 {
         return Err(refused(first));
     }
+    find(first, input, max)
+}
+
+/// Finds the end of the packet whose first byte is `first`.
+#[inline]
+fn find(first: u8, input: &[u8], max: usize) -> Result<Option<Frame<'_>>, DecodeError> {
+    let rest = &input[1..];
     let (length, rest) = match rest {
         [] => return Ok(None),
         [short @ 0..0x80, rest @ ..] => (usize::from(*short), rest),

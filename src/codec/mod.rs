@@ -38,7 +38,7 @@ pub use connack::{Connack, ConnackOut};
 pub use connect::{Connect, ConnectOut, ConnectProperties, Will, connect_version_hint};
 pub use disconnect::{Disconnect, encode_disconnect};
 pub use error::DecodeError;
-pub use frame::{Frame, frame};
+pub use frame::{Frame, frame, frame_of};
 pub use packet::{Packet, decode};
 pub use packet_type::PacketType;
 pub use ping::{encode_pingreq, encode_pingresp};

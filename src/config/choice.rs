@@ -43,6 +43,16 @@ choice! {
 }
 
 choice! {
+    /// How a line of the log looks.
+    pub enum LogFormat {
+        /// Time, level and message, then `name=value` for each field.
+        "text" => Text,
+        /// One JSON object.
+        "json" => Json,
+    }
+}
+
+choice! {
     /// How much is logged.
     pub enum LogLevel {
         /// Only what keeps the broker from working.
@@ -95,5 +105,53 @@ choice! {
         "owner" => Owner,
         /// The publisher's core: one hop less, order kept per publisher only.
         "publisher" => Publisher,
+    }
+}
+
+choice! {
+    /// A version of the protocol.
+    pub enum ProtocolVersion {
+        /// MQTT 3.1, which calls itself MQIsdp.
+        "3.1" => Old,
+        /// MQTT 3.1.1.
+        "3.1.1" => Three,
+        /// MQTT 5.0.
+        "5" => Five,
+    }
+}
+
+choice! {
+    /// Which packets a rewrite rule is for.
+    pub enum RewriteAction {
+        /// The topic of a PUBLISH or of a will.
+        "publish" => Publish,
+        /// The filters of SUBSCRIBE and UNSUBSCRIBE.
+        "subscribe" => Subscribe,
+        /// Both.
+        "all" => All,
+    }
+}
+
+choice! {
+    /// Whether a listener serves clients or sends them elsewhere.
+    pub enum Redirect {
+        /// Clients are served.
+        "none" => None,
+        /// For the time being they are to use another server.
+        "use_another_server" => UseAnother,
+        /// The server has moved for good.
+        "server_moved" => Moved,
+    }
+}
+
+choice! {
+    /// Whether retained messages are sent for a subscription that the broker makes.
+    pub enum SendRetained {
+        /// At each connect that makes the subscription.
+        "send" => Send,
+        /// Only if the subscription did not exist.
+        "send_if_new" => SendIfNew,
+        /// Never.
+        "never" => Never,
     }
 }

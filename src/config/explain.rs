@@ -2,7 +2,7 @@
 
 use super::key::Section;
 use super::relation::fixed_bytes;
-use super::{Config, Cpus, ListenerConfig, Route};
+use super::{Config, Cpus, ListenerConfig, RewriteAction, Route};
 use std::fmt::Write;
 
 /// What `config` means: where clients connect, who owns which topics, what a core may hold, and
@@ -60,6 +60,19 @@ fn topics(config: &Config, out: &mut String) -> std::fmt::Result {
         };
         writeln!(out, "  under {}: routed by {core}", rule.prefix.as_str())?;
     }
+    for rule in &topics.rewrite {
+        let who = match rule.action {
+            RewriteAction::Publish => "publishers",
+            RewriteAction::Subscribe => "subscribers",
+            RewriteAction::All => "everybody",
+        };
+        let (from, to) = (rule.filter.as_str(), rule.to.as_str());
+        writeln!(out, "  {from} becomes {to} for {who}, unless an earlier rule fits")?;
+    }
+    for rule in &config.session.auto_subscribe {
+        let (filter, clients) = (rule.filter.as_str(), rule.clients.as_str());
+        writeln!(out, "  clients named {clients} are subscribed to {filter}")?;
+    }
     Ok(())
 }
 
@@ -74,6 +87,7 @@ fn memory(config: &Config, out: &mut String) -> std::fmt::Result {
         ("  match cache", limits.match_cache_bytes),
         ("unfinished packets", limits.unfinished_bytes),
         ("retained messages", limits.retained_bytes),
+        ("delayed messages", limits.delayed_bytes),
     ];
     for (name, bytes) in rows {
         writeln!(out, "  {name:<20} {}", size(bytes))?;
@@ -91,7 +105,10 @@ fn values(config: &Config, out: &mut String) -> std::fmt::Result {
     }
     section("[topics]", &config.topics, out)?;
     section("[session]", &config.session, out)?;
-    section("[limits]", &config.limits, out)
+    section("[protocol]", &config.protocol, out)?;
+    section("[limits]", &config.limits, out)?;
+    section("[sys]", &config.sys, out)?;
+    section("[log]", &config.log, out)
 }
 
 fn section<S: Section>(title: &str, section: &S, out: &mut String) -> std::fmt::Result {

@@ -8,8 +8,10 @@
 
 pub mod choice;
 mod cpus;
+mod difference;
 mod explain;
 pub mod fault;
+mod filter;
 pub mod key;
 mod name;
 mod nearest;
@@ -19,20 +21,27 @@ mod reference;
 mod relation;
 pub mod setting;
 pub mod table;
+mod topic;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+pub use choice::{
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
+    Route, SendRetained, Sleep,
+};
 pub use cpus::Cpus;
+pub use difference::differences;
 pub use explain::explain;
 pub use fault::Fault;
-pub use name::{ListenerName, TopicPrefix};
+pub use filter::{LogFilter, LogRule};
+pub use name::{ListenerName, PropertyText, TopicPrefix};
 pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
-    DepthRule, LimitsConfig, ListenerConfig, PinRule, RouteRule, RuntimeConfig, SessionConfig,
-    TopicsConfig,
+    AutoSubscribeRule, DepthRule, LimitsConfig, ListenerConfig, LogConfig, PinRule, ProtocolConfig,
+    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, SysConfig, TopicsConfig,
 };
+pub use topic::{ClientPattern, RuleFilter};
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
 /// without a file.
@@ -46,8 +55,14 @@ pub struct Config {
     pub topics: TopicsConfig,
     /// What a session may hold.
     pub session: SessionConfig,
+    /// Which parts of the protocol are offered.
+    pub protocol: ProtocolConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
+    /// What the broker tells of itself.
+    pub sys: SysConfig,
+    /// What is logged.
+    pub log: LogConfig,
 }
 
 impl Default for Config {
@@ -57,7 +72,10 @@ impl Default for Config {
             listeners: vec![ListenerConfig::default()],
             topics: TopicsConfig::default(),
             session: SessionConfig::default(),
+            protocol: ProtocolConfig::default(),
             limits: LimitsConfig::default(),
+            sys: SysConfig::default(),
+            log: LogConfig::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Names in checked form: of listeners, and of whole topic levels.
+//! Names in checked form: of listeners, of whole topic levels, and texts that clients are sent.
 
 use super::key::Key;
 use super::read::{Given, Scan};
@@ -97,5 +97,31 @@ impl Setting for TopicPrefix {
 
     fn show(&self) -> String {
         format!("{:?}", self.0)
+    }
+}
+
+/// A text that clients are sent as a property: at most 65,535 bytes without NUL; empty means that
+/// none is sent.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PropertyText(String);
+
+impl PropertyText {
+    /// Checks `text`. Errors say what is wrong and what to write.
+    pub fn new(text: &str) -> Result<PropertyText, Wrong> {
+        if text.contains('\0') || text.len() > 65_535 {
+            let remedy = "use at most 65535 bytes without NUL";
+            return Err(("MQTT can't carry this text".into(), remedy.into()));
+        }
+        Ok(PropertyText(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, if it is not empty.
+    pub fn given(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(&self.0)
     }
 }

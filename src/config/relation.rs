@@ -1,8 +1,9 @@
 //! What must hold between two keys, and between entries of one list.
 
-use super::Config;
 use super::fault::Fault;
 use super::read::Scan;
+use super::{Choice, Config};
+use crate::topic::{Captures, Identity, Subscription};
 use std::collections::BTreeMap;
 
 /// One side of a comparison: a sum or product of keys.
@@ -97,7 +98,11 @@ pub fn check(config: &Config, scan: &mut Scan) {
         at_most(relation, config, scan);
     }
     lobbies(config, scan);
+    versions(config, scan);
+    bursts(config, scan);
     pinned_shards(config, scan);
+    rewrites(config, scan);
+    auto_subscriptions(config, scan);
     let topics = &config.topics;
     let prefixes = topics.r#override.iter().map(|rule| rule.prefix.as_str());
     unique(prefixes, "topics.override", "prefix", scan);
@@ -148,6 +153,40 @@ fn lobbies(config: &Config, scan: &mut Scan) {
     }
 }
 
+fn versions(config: &Config, scan: &mut Scan) {
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let path = format!("listener[{at}]");
+        let (least, most) = (listener.min_version, listener.max_version);
+        if least as u8 > most as u8 && !scan.is_faulty(&path) {
+            let (least, most) = (least.word(), most.word());
+            let reason = format!("min_version ({least}) is above max_version ({most})");
+            let remedy = "lower min_version or raise max_version".into();
+            let keys = [format!("{path}.min_version"), format!("{path}.max_version")];
+            let line = keys.iter().filter_map(|key| scan.line_of(key)).max();
+            scan.file(Fault { line, key: keys[0].clone(), reason, remedy });
+        }
+    }
+}
+
+/// A burst without a rate limits nothing, which nobody means.
+fn bursts(config: &Config, scan: &mut Scan) {
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let pairs = [
+            ("messages", listener.messages_burst, listener.messages_per_s),
+            ("bytes", listener.bytes_burst, listener.bytes_per_s),
+        ];
+        for (what, burst, rate) in pairs {
+            let (key, rate_key) =
+                (format!("listener[{at}].{what}_burst"), format!("listener[{at}].{what}_per_s"));
+            if burst > 0 && rate == 0 && !scan.is_faulty(&key) && !scan.is_faulty(&rate_key) {
+                let reason = format!("a burst without {what}_per_s limits nothing");
+                let remedy = format!("write {what}_per_s as well, or leave {what}_burst out");
+                scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
+            }
+        }
+    }
+}
+
 fn pinned_shards(config: &Config, scan: &mut Scan) {
     let shards = config.runtime.shards;
     for (at, rule) in config.topics.pin.iter().enumerate() {
@@ -157,6 +196,53 @@ fn pinned_shards(config: &Config, scan: &mut Scan) {
             let remedy = format!("use 0..={} or raise runtime.shards", shards - 1);
             scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
         }
+    }
+}
+
+fn rewrites(config: &Config, scan: &mut Scan) {
+    for (at, rule) in config.topics.rewrite.iter().enumerate() {
+        let path = format!("topics.rewrite[{at}]");
+        let held = rule.filter.as_str().split('/').filter(|l| matches!(*l, "+" | "#")).count();
+        let named = rule.to.captures();
+        if named > held && !scan.is_faulty(&path) {
+            let filter = rule.filter.as_str();
+            let reason = format!("${named} is named, and \"{filter}\" has {held} wildcards");
+            let remedy = "name a wildcard of the filter, counted from $1".into();
+            let key = format!("{path}.to");
+            scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
+        }
+    }
+}
+
+fn auto_subscriptions(config: &Config, scan: &mut Scan) {
+    for (at, rule) in config.session.auto_subscribe.iter().enumerate() {
+        let path = format!("session.auto_subscribe[{at}]");
+        if scan.is_faulty(&path) {
+            continue;
+        }
+        let text = rule.filter.as_str();
+        // A name fills its place as a part of one level, so any name shows what is made.
+        let client = Identity { client_id: "c", user_name: Some("u") };
+        let filled = rule.filter.fill(&client, &Captures::default()).unwrap_or_default();
+        let (key, reason, remedy) = match Subscription::parse(&filled) {
+            _ if text.is_empty() => ("", "filter is missing".to_owned(), "add filter = …"),
+            _ if rule.filter.captures() > 0 => {
+                let reason = format!("\"{text}\" names a capture, and nothing is captured here");
+                (".filter", reason, "use %c and %u, and $$ for the sign itself")
+            }
+            Err(error) => {
+                let reason = format!("\"{text}\" makes no filter: {}", error.what);
+                (".filter", reason, "write a topic filter such as \"clients/%c/#\"")
+            }
+            Ok(Subscription::Shared { .. }) if rule.no_local => {
+                let reason = format!("\"{text}\" is shared, where MQTT forbids no local");
+                (".no_local", reason, "leave out no_local")
+            }
+            Ok(_) => continue,
+        };
+        let key = format!("{path}{key}");
+        let line = scan.line_of(&key).or(scan.line_of(&path));
+        scan.file(Fault { line, key, reason, remedy: remedy.into() });
     }
 }
 

@@ -1,7 +1,11 @@
 //! How single values are read from TOML and written back.
 
-use super::choice::{Choice, LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::choice::{
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
+    Route, SendRetained, Sleep,
+};
 use super::key::{Bounds, Key, Section};
+use super::name::PropertyText;
 use super::read::{Given, Scan};
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -84,7 +88,7 @@ macro_rules! numbers {
         }
     )+ };
 }
-numbers!(u16, u32, usize);
+numbers!(u8, u16, u32, usize);
 
 impl Setting for bool {
     fn kind() -> String {
@@ -132,7 +136,8 @@ macro_rules! words {
         }
     )+ };
 }
-words!(Sleep, LogLevel, Overflow, LateOverflow, Route);
+words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
+words!(RewriteAction, SendRetained);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(
@@ -142,6 +147,20 @@ pub(super) fn text<T>(
 ) -> Result<T, Wrong> {
     let text = value.as_str().ok_or_else(|| wrong_type(value, "a string", example))?;
     check(text)
+}
+
+impl Setting for PropertyText {
+    fn kind() -> String {
+        "string".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "a string such as \"a\"", PropertyText::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.as_str())
+    }
 }
 
 impl Setting for SocketAddr {

@@ -4,12 +4,18 @@
 //! A row reads `key: type = default, bounds, unit, reload;`. Nothing about a key is written
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
-use super::choice::{LateOverflow, LogLevel, Overflow, Route, Sleep};
+use super::choice::{
+    LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
+    SendRetained, Sleep,
+};
 use super::cpus::Cpus;
+use super::filter::LogFilter;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
-use super::name::{ListenerName, TopicPrefix};
+use super::name::{ListenerName, PropertyText, TopicPrefix};
 use super::read::Scan;
 use super::setting::Setting;
+use super::topic::{ClientPattern, RuleFilter};
+use crate::topic::Template;
 use std::net::{Ipv4Addr, SocketAddr};
 use toml::de::DeTable;
 
@@ -68,8 +74,6 @@ section! {
         mesh_bytes: usize = 2_097_152, within(64 * KIB, GIB), "bytes", Restart;
         /// Grace that connections get when the broker is told to stop.
         drain_s: u32 = 10, within(0, 3600), "s", Restart;
-        /// How much is logged.
-        log_level: LogLevel = LogLevel::Info, FREE, "", Restart;
     }
 }
 
@@ -94,11 +98,32 @@ section! {
         connect_deadline_ms: u32 = 10_000, within(100, 600_000), "ms", Restart;
         /// Most connections on one core that have not sent their CONNECT yet.
         lobby: usize = 4096, within(1, 1_048_576), "connections", Restart;
+        /// Oldest protocol version that is served.
+        min_version: ProtocolVersion = ProtocolVersion::Old, FREE, "", Restart;
+        /// Newest protocol version that is served.
+        max_version: ProtocolVersion = ProtocolVersion::Five, FREE, "", Restart;
+        /// Sends every client elsewhere: its CONNECT is refused with this reason, and MQTT 5
+        /// clients are told `protocol.server_reference`.
+        redirect: Redirect = Redirect::None, FREE, "", Restart;
+        /// Connections that one core accepts per second; more are closed at once. A second's worth
+        /// may come in one go. 0 means no limit.
+        connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
+        /// PUBLISH packets that one connection may send per second; a client that is faster is
+        /// read no faster. 0 means no limit.
+        messages_per_s: u32 = 0, within(0, FOREVER), "messages/s", Restart;
+        /// PUBLISH packets that may come in one go; 0 means a second's worth.
+        messages_burst: u32 = 0, within(0, FOREVER), "messages", Restart;
+        /// Bytes of packets that one connection may send per second; a client that is faster is
+        /// read no faster. 0 means no limit.
+        bytes_per_s: u32 = 0, within(0, FOREVER), "bytes/s", Restart;
+        /// Bytes that may come in one go; 0 means a second's worth.
+        bytes_burst: u32 = 0, within(0, FOREVER), "bytes", Restart;
     }
 }
 
 section! {
-    /// Which core owns a topic, and how messages find their subscribers.
+    /// Which core owns a topic, how messages find their subscribers, and what topics mean beyond
+    /// the standard.
     "topics", Table => pub struct TopicsConfig {
         /// Topic levels that decide the owner: topics alike in these levels have one owner.
         depth: usize = 2, within(1, 16), "levels", Restart;
@@ -108,6 +133,16 @@ section! {
         pin: Vec<PinRule> = Vec::new(), FREE, "", Restart;
         /// Other ways of routing for single prefixes.
         route: Vec<RouteRule> = Vec::new(), FREE, "", Restart;
+        /// Rules that change topics before anything else looks at them; the first that fits holds.
+        rewrite: Vec<RewriteRule> = Vec::new(), FREE, "", Restart;
+        /// Whether messages to `$delayed/<seconds>/<topic>` are held and published later; without
+        /// it they are refused.
+        delayed: bool = true, FREE, "", Live;
+        /// Longest delay that is accepted.
+        max_delay_s: u32 = 4_294_967, within(0, FOREVER), "s", Live;
+        /// Whether `$exclusive/<filter>` makes a subscription that one session at a time can have;
+        /// without it such a SUBSCRIBE is refused.
+        exclusive: bool = true, FREE, "", Live;
     }
 }
 
@@ -144,6 +179,20 @@ section! {
 }
 
 section! {
+    /// Another topic for what clients name, such as
+    /// `{ action = "all", filter = "x/+/#", to = "y/$1/%c/$2" }`.
+    "topics.rewrite", Rule => pub struct RewriteRule {
+        /// Whether it is for PUBLISH and wills, for SUBSCRIBE and UNSUBSCRIBE, or for all.
+        action: RewriteAction = RewriteAction::All, FREE, "", Restart;
+        /// The topics meant; each wildcard captures what it stands for.
+        filter: RuleFilter = RuleFilter::default(), FREE, "", Restart;
+        /// What they become: `$1` to `$9` are the captures, `%c` is the client id, `%u` the user
+        /// name, `$$` and `%%` are the signs themselves.
+        to: Template = Template::default(), FREE, "", Restart;
+    }
+}
+
+section! {
     /// What a session may hold, and what happens when it holds too much.
     "session", Table => pub struct SessionConfig {
         /// Longest session expiry that a client can ask for; 4294967295 means no limit.
@@ -169,6 +218,58 @@ section! {
         max_keep_alive_s: u16 = u16::MAX, within(1, 65_535), "s", Live;
         /// Longest will delay that is honoured.
         max_will_delay_s: u32 = u32::MAX, within(0, FOREVER), "s", Live;
+        /// Subscriptions that the broker makes for clients when they connect.
+        auto_subscribe: Vec<AutoSubscribeRule> = Vec::new(), FREE, "", Restart;
+    }
+}
+
+section! {
+    /// A subscription that the broker makes for a client after its CONNACK, as if the client had
+    /// asked for it. One that the client has already is left as it is.
+    "session.auto_subscribe", Repeated => pub struct AutoSubscribeRule {
+        /// The filter; it must be written. `%c` is the client id, `%u` the user name.
+        filter: Template = Template::default(), FREE, "", Restart;
+        /// The clients that it is for, by client id.
+        clients: ClientPattern = ClientPattern::default(), FREE, "", Restart;
+        /// Highest quality of service of its deliveries.
+        qos: u8 = 0, within(0, 2), "", Restart;
+        /// Whether the client's own messages are left out.
+        no_local: bool = false, FREE, "", Restart;
+        /// Whether deliveries keep the RETAIN flag of the publisher.
+        retain_as_published: bool = false, FREE, "", Restart;
+        /// Whether retained messages are sent.
+        retain_handling: SendRetained = SendRetained::Send, FREE, "", Restart;
+    }
+}
+
+section! {
+    /// Which parts of the protocol are offered. What is switched off is announced to MQTT 5 clients
+    /// and refused with the reason code of the specification; an MQTT 3.x client's connection is
+    /// closed, its subscription answered with 0x80.
+    "protocol", Table => pub struct ProtocolConfig {
+        /// Highest QoS of messages and wills; subscriptions are granted this at most.
+        maximum_qos: u16 = 2, within(0, 2), "", Live;
+        /// Whether messages and wills may be retained.
+        retain_available: bool = true, FREE, "", Live;
+        /// Whether filters may have wildcards.
+        wildcard_available: bool = true, FREE, "", Live;
+        /// Whether subscriptions may have identifiers.
+        subscription_ids_available: bool = true, FREE, "", Live;
+        /// Whether there are shared subscriptions.
+        shared_available: bool = true, FREE, "", Live;
+        /// Keep alive that MQTT 5 clients are told to use, whatever they ask for; 0 leaves it to
+        /// them.
+        server_keep_alive_s: u16 = 0, within(0, 65_535), "s", Live;
+        /// What clients that ask for response information are told to begin response topics with;
+        /// empty tells them nothing.
+        response_topic_prefix: PropertyText = PropertyText::default(), FREE, "", Live;
+        /// Where clients of a listener with `redirect` are sent, such as `"broker.example:1883"`.
+        server_reference: PropertyText = PropertyText::default(), FREE, "", Live;
+        /// Whether a payload that is announced as UTF-8 has to be UTF-8.
+        validate_payload_format: bool = false, FREE, "", Live;
+        /// Whether a client id of MQTT 3.1 may have no more than the 23 characters of that
+        /// specification.
+        short_client_ids: bool = false, FREE, "", Live;
     }
 }
 
@@ -198,12 +299,22 @@ section! {
         subscriptions: usize = 1000, within(1, 16_777_216), "subscriptions", Live;
         /// Most levels of a topic filter.
         filter_levels: usize = 32, within(1, 65_535), "levels", Live;
+        /// First level, counted from 1, at which a filter may have a wildcard; a filter with an
+        /// earlier one is refused with 0xA2.
+        wildcard_min_level: usize = 1, within(1, 65_535), "level", Live;
+        /// Whether filters of nothing but wildcards with `#` at the end (`#`, `+/#`) are refused,
+        /// with 0x87.
+        deny_broad_wildcards: bool = false, FREE, "", Live;
         /// Most levels of a topic.
         topic_levels: usize = 64, within(1, 65_535), "levels", Live;
         /// Retained messages on one core.
         retained_messages: usize = 1_000_000, within(0, 4 * GIB), "messages", Live;
         /// Bytes of retained messages on one core.
         retained_bytes: usize = 1_073_741_824, within(0, 1024 * GIB), "bytes", Live;
+        /// Delayed messages on one core that are not due yet.
+        delayed_messages: usize = 100_000, within(0, 16_777_216), "messages", Live;
+        /// Bytes of delayed messages on one core.
+        delayed_bytes: usize = 268_435_456, within(0, 1024 * GIB), "bytes", Live;
         /// Topic aliases that a client may set; 0 offers none.
         topic_alias_maximum: u16 = 32, within(0, 65_535), "aliases", Live;
         /// Memory of one core's match cache; 0 switches it off.
@@ -212,8 +323,34 @@ section! {
         sessions: usize = 1_000_000, within(1, 16_777_216), "sessions", Live;
         /// Due wills that one tick publishes.
         wills_per_tick: usize = 256, within(1, MIB), "wills", Live;
+        /// Due delayed messages that one tick publishes.
+        delayed_per_tick: usize = 256, within(1, MIB), "messages", Live;
         /// Expired sessions and messages that one tick removes.
         expiries_per_tick: usize = 1024, within(1, MIB), "expiries", Live;
+    }
+}
+
+section! {
+    /// What the broker tells of itself under `$SYS/`.
+    "sys", Table => pub struct SysConfig {
+        /// Time between two rounds of `$SYS` messages; 0 means none.
+        interval_s: u32 = 10, within(0, 3600), "s", Restart;
+    }
+}
+
+section! {
+    /// What is logged, and how. SIGHUP makes a running broker read these keys again.
+    "log", Table => pub struct LogConfig {
+        /// How a line looks: for reading, or one JSON object each.
+        format: LogFormat = LogFormat::Text, FREE, "", Live;
+        /// How much is logged.
+        level: LogLevel = LogLevel::Info, FREE, "", Live;
+        /// Other levels for parts of the broker, such as
+        /// `"corelane::shard=debug,corelane::net=off"`. A level without a name replaces `level`.
+        filter: LogFilter = LogFilter::default(), FREE, "", Live;
+        /// Lines of one kind that one second may bring; those above are only counted. 0 means no
+        /// limit.
+        similar_per_s: u32 = 50, within(0, 1_000_000), "lines", Live;
     }
 }
 
@@ -227,7 +364,8 @@ macro_rules! defaults {
         }
     )+ };
 }
-defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, LimitsConfig);
+defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, ProtocolConfig, LimitsConfig);
+defaults!(SysConfig, LogConfig);
 
 /// A section as the reference page shows it.
 pub struct SectionRows {
@@ -253,8 +391,13 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<DepthRule>(),
         rows::<PinRule>(),
         rows::<RouteRule>(),
+        rows::<RewriteRule>(),
         rows::<SessionConfig>(),
+        rows::<AutoSubscribeRule>(),
+        rows::<ProtocolConfig>(),
         rows::<LimitsConfig>(),
+        rows::<SysConfig>(),
+        rows::<LogConfig>(),
     ]
 }
 

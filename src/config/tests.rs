@@ -1,6 +1,7 @@
 //! Tests of the configuration: every kind of fault with its words, and the reference page.
 
 use super::key::{Bounds, Section};
+use super::setting::Setting;
 use super::table::{all_keys, sections};
 use super::*;
 
@@ -107,7 +108,8 @@ fn unknown_keys_point_to_the_nearest_or_to_their_section() {
     let listed = faults("[topics]\nzzzzzz = 3\n");
     assert_eq!(
         listed,
-        ["line 2: topics.zzzzzz: no such key; known here: depth, override, pin, route"]
+        ["line 2: topics.zzzzzz: no such key; known here: depth, override, pin, route, rewrite, \
+          delayed, max_delay_s, exclusive"]
     );
 }
 
@@ -252,11 +254,22 @@ fn relations_name_the_key_that_was_written() {
         ("[runtime]\nstall_warn_ms = 20000\n", "line 2: runtime.stall_warn_ms"),
         ("[runtime]\nshards = 2\n[topics]\npin = [{ prefix = \"a\", shard = 2 }]\n", "line 4"),
         ("[[listener]]\nmax_connections = 5\n", "line 2: listener[0].lobby"),
+        ("[[listener]]\nmin_version = \"5\"\nmax_version = \"3.1\"\n", "line 3: listener[0]"),
+        ("[[listener]]\nmessages_burst = 5\n", "line 2: listener[0].messages_burst"),
+        ("[[listener]]\nbytes_burst = 5\n", "line 2: listener[0].bytes_burst"),
     ] {
         let fault = &faults(text)[0];
         assert!(fault.starts_with(key), "{fault}");
     }
     assert!(parse("[runtime]\nstall_warn_ms = 20000\nstall_abort_s = 0\n").is_ok());
+    for text in [
+        "[[listener]]\nmin_version = \"3.1.1\"\nmax_version = \"3.1.1\"\n",
+        "[[listener]]\nmessages_burst = 5\nmessages_per_s = 1\n",
+        "[protocol]\nserver_reference = \"a:1\"\nmaximum_qos = 0\n",
+    ] {
+        assert!(parse(text).is_ok(), "{text}");
+    }
+    assert!(faults("[protocol]\nserver_reference = \"\\u0000\"\n")[0].contains("can't carry"));
 }
 
 #[test]
@@ -328,14 +341,114 @@ fn what_is_shown_reads_back() {
     config.topics.pin =
         vec![PinRule { prefix: TopicPrefix::new("a \"b\"").expect("a prefix"), shard: 1 }];
     let written = format!(
-        "[runtime]\n{}[[listener]]\n{}[topics]\n{}[session]\n{}[limits]\n{}",
+        "[runtime]\n{}[[listener]]\n{}[topics]\n{}[session]\n{}[limits]\n{}[sys]\n{}[log]\n{}",
         text(&config.runtime),
         text(&config.listeners[0]),
         text(&config.topics),
         text(&config.session),
-        text(&config.limits)
+        text(&config.limits),
+        text(&config.sys),
+        text(&config.log)
     );
     assert_eq!(parse(&written), Ok(config));
+}
+
+#[test]
+fn topic_rules_arrive_in_their_fields() {
+    let text = r#"
+        [[topics.rewrite]]
+        action = "subscribe"
+        filter = "x/+/#"
+        to = "$2/%c/$1"
+        [[session.auto_subscribe]]
+        filter = "clients/%c/cmd"
+        clients = "sensor-*"
+        qos = 2
+        retain_handling = "send_if_new"
+        [[session.auto_subscribe]]
+        filter = "$share/g/jobs/%u"
+    "#;
+    let config = parse(text).expect("the text is valid");
+    let rule = &config.topics.rewrite[0];
+    assert_eq!(rule.action, RewriteAction::Subscribe);
+    assert_eq!((rule.filter.as_str(), rule.to.as_str()), ("x/+/#", "$2/%c/$1"));
+    let [first, second] = &config.session.auto_subscribe[..] else { panic!("two rules") };
+    assert_eq!((first.qos, first.retain_handling), (2, SendRetained::SendIfNew));
+    assert!(first.clients.matches("sensor-1") && !first.clients.matches("a-sensor-1"));
+    assert!(second.clients.matches("anybody") && second.qos == 0);
+    let text = explain(&config);
+    assert!(text.contains("x/+/# becomes $2/%c/$1 for subscribers"), "{text}");
+    assert!(text.contains("clients named sensor-* are subscribed to clients/%c/cmd"), "{text}");
+    let shown = config.session.auto_subscribe.show();
+    assert_eq!(parse(&format!("[session]\nauto_subscribe = {shown}\n")).map(|c| c.session), {
+        Ok(config.session)
+    });
+}
+
+#[test]
+fn faults_of_topic_rules_name_their_line() {
+    for (text, fault) in [
+        (
+            "[[topics.rewrite]]\naction = \"all\"\nfilter = \"x/#/y\"\nto = \"z\"\n",
+            "line 3: topics.rewrite[0].filter: \"x/#/y\" is no topic filter",
+        ),
+        (
+            "[[topics.rewrite]]\naction = \"all\"\nfilter = \"x/#\"\nto = \"z/$2\"\n",
+            "line 4: topics.rewrite[0].to: $2 is named, and \"x/#\" has 1 wildcards; name a",
+        ),
+        (
+            "[[topics.rewrite]]\naction = \"all\"\nfilter = \"x/#\"\nto = \"z/%d\"\n",
+            "line 4: topics.rewrite[0].to: \"z/%d\" can't be filled: a % is followed by neither",
+        ),
+        (
+            "[[topics.rewrite]]\nfilter = \"x\"\nto = \"y\"\n",
+            "line 1: topics.rewrite[0]: action is missing; add action = …",
+        ),
+        (
+            "[[session.auto_subscribe]]\nqos = 1\n",
+            "line 1: session.auto_subscribe[0]: filter is missing; add filter = …",
+        ),
+        (
+            "[[session.auto_subscribe]]\nfilter = \"a#\"\n",
+            "line 2: session.auto_subscribe[0].filter: \"a#\" makes no filter: ",
+        ),
+        (
+            "[[session.auto_subscribe]]\nfilter = \"a/$1\"\n",
+            "line 2: session.auto_subscribe[0].filter: \"a/$1\" names a capture, and nothing",
+        ),
+        (
+            "[[session.auto_subscribe]]\nfilter = \"$share/g/a\"\nno_local = true\n",
+            "line 3: session.auto_subscribe[0].no_local: \"$share/g/a\" is shared, where MQTT",
+        ),
+        (
+            "[[session.auto_subscribe]]\nfilter = \"a\"\nqos = 3\n",
+            "line 3: session.auto_subscribe[0].qos: 3 is above the largest allowed value 2",
+        ),
+    ] {
+        let found = faults(text);
+        assert!(found.len() == 1 && found[0].starts_with(fault), "{found:?}");
+    }
+}
+
+#[test]
+fn client_patterns_match_any_run_of_characters() {
+    for (pattern, client_id, expected) in [
+        ("*", "", true),
+        ("*", "a", true),
+        ("a", "a", true),
+        ("a", "ab", false),
+        ("a*", "ab", true),
+        ("a*", "ba", false),
+        ("*a", "ba", true),
+        ("*a", "ab", false),
+        ("a*b*c", "a-b-c", true),
+        ("a*b*c", "a-c-b", false),
+        ("a*a", "a", false),
+        ("a**a", "aa", true),
+    ] {
+        let found = ClientPattern::new(pattern).matches(client_id);
+        assert_eq!(found, expected, "{pattern} on {client_id}");
+    }
 }
 
 #[test]

@@ -297,7 +297,25 @@ impl MeshEnd {
         !self.unsent.is_empty()
     }
 
-    /// Bytes of block memory that this core has allocated.
+    /// Blocks of requests and of deliveries to others that are written, under way or being read.
+    pub fn blocks_in_use(&self) -> (usize, usize) {
+        let peers = || self.peers.iter().flatten();
+        let requests: usize = peers().map(|peer| peer.requests_out.back()).sum();
+        let delivers: usize = peers().map(|peer| peer.delivers_out.back()).sum();
+        (self.request_pool.in_use() - requests, self.deliver_pool.in_use() - delivers)
+    }
+
+    /// Most blocks of one kind.
+    pub fn blocks_limit(&self) -> usize {
+        self.request_pool.limit()
+    }
+
+    /// Replies that other shards still owe.
+    pub fn replies_due(&self) -> usize {
+        self.peers.iter().flatten().map(|peer| peer.replies_due).sum()
+    }
+
+    /// Blocks that this core has allocated.
     pub fn block_count(&self) -> usize {
         self.request_pool.allocated() + self.deliver_pool.allocated()
     }

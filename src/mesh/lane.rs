@@ -50,6 +50,16 @@ impl Pool {
         }
     }
 
+    /// Blocks that are not free.
+    pub fn in_use(&self) -> usize {
+        self.allocated - self.free.len()
+    }
+
+    /// Most blocks that the pool lets exist, but for entries larger than a block.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Blocks that exist: free, open, in rings and being read.
     pub fn allocated(&self) -> usize {
         self.allocated
@@ -157,9 +167,19 @@ impl Sender {
         }
     }
 
+    /// Blocks that came back and were not collected yet.
+    pub fn returned(&self) -> usize {
+        self.spent.slots()
+    }
+
     /// Whether a block waits for [`Sender::push`].
     pub fn has_unsent(&self) -> bool {
         self.open.as_ref().is_some_and(|open| !open.bytes.is_empty())
+    }
+
+    /// Blocks that carry nothing: returned by the receiver, or open and empty.
+    pub fn back(&self) -> usize {
+        self.spent.slots() + usize::from(self.open.as_ref().is_some_and(|o| o.bytes.is_empty()))
     }
 
     fn collect(&mut self, pool: &mut Pool) {

@@ -61,7 +61,12 @@ impl Receiving {
         self.states.remove(&id).is_some()
     }
 
-    /// Identifiers in use; they count against the receive maximum.
+    /// Whether `id` is in use.
+    pub fn holds(&self, id: PacketId) -> bool {
+        self.states.contains_key(&id)
+    }
+
+    /// Identifiers in use.
     pub fn len(&self) -> usize {
         self.states.len()
     }

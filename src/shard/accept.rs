@@ -5,7 +5,7 @@ use super::counters::DropCause;
 use super::entry::{self, Scope};
 use super::fanout::FanOut;
 use super::waiting::Cause;
-use crate::base::{CoreSet, ShardId, Time};
+use crate::base::{CoreSet, PublisherId, ShardId, Time};
 use crate::codec::{QoS, ReasonCode};
 use crate::index::Matched;
 use crate::retain::SetOutcome;
@@ -103,7 +103,8 @@ impl Shard {
         stored || interested.iter().any(|core| full.contains(core))
     }
 
-    fn check_budget(&mut self) -> Result<(), Cause> {
+    /// Whether this tick can take one message more.
+    pub(super) fn check_budget(&mut self) -> Result<(), Cause> {
         if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
             return Err(Cause::Budget);
         }
@@ -137,13 +138,15 @@ impl Shard {
             return;
         }
         if view.qos == QoS::AtMostOnce && self.mesh.full().contains(self.me) {
-            return self.clients.dropped(DropCause::Memory, 1);
+            return self.clients.dropped(DropCause::RetainedLimit, 1);
         }
         let message = view.store(&self.clients.ledger);
         let bytes = message.bytes() + view.topic.len();
         let expires: Time = view.expires;
         match self.retained.set(topic, message, bytes, self.sequence, expires) {
             SetOutcome::Stored { .. } => {}
+            // A figure that has no room is no loss to anybody.
+            _ if view.publisher == PublisherId::BROKER => {}
             SetOutcome::RefusedCount | SetOutcome::RefusedBytes => {
                 self.clients.dropped(DropCause::RetainedLimit, 1);
             }

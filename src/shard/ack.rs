@@ -3,6 +3,7 @@
 use super::Shard;
 use super::connection::ConnectionKey;
 use super::session::SessionSlot;
+use super::waiting::Cause;
 use crate::base::PacketId;
 use crate::codec::{self, Ack, PacketType, QoS, ReasonCode, Version};
 use crate::session::Pubrec;
@@ -17,6 +18,8 @@ impl Shard {
             .published(ack.packet_id)
             .is_some_and(|outgoing| outgoing.qos == codec::QoS::AtLeastOnce);
         if at_least_once && session.window.acknowledge(ack.packet_id).is_some() {
+            self.clients.counters.deliveries_acknowledged += 1;
+            self.clients.inflight -= 1;
             self.clients.refill(slot);
         }
     }
@@ -25,18 +28,20 @@ impl Shard {
     pub(super) fn pubrec(&mut self, key: ConnectionKey, ack: &Ack<'_>) {
         let Some(slot) = self.session_of(key) else { return };
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
-        let once = session
-            .window
-            .published(ack.packet_id)
-            .is_none_or(|outgoing| outgoing.qos == codec::QoS::ExactlyOnce);
-        let outcome = if once {
+        let published = session.window.published(ack.packet_id);
+        let first = published.is_some_and(|outgoing| outgoing.qos == codec::QoS::ExactlyOnce);
+        let outcome = if first || published.is_none() {
+            self.clients.counters.deliveries_acknowledged += u64::from(first);
             session.window.received(ack.packet_id, ack.reason.is_error())
         } else {
             Pubrec::Unknown
         };
         match outcome {
             Pubrec::Release => self.acknowledge(key, PacketType::Pubrel, ack.packet_id, None),
-            Pubrec::Refused => self.clients.refill(slot),
+            Pubrec::Refused => {
+                self.clients.inflight -= 1;
+                self.clients.refill(slot);
+            }
             Pubrec::Unknown => self.acknowledge(
                 key,
                 PacketType::Pubrel,
@@ -51,6 +56,7 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return };
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         if session.window.complete(ack.packet_id) {
+            self.clients.inflight -= 1;
             self.clients.refill(slot);
         }
     }
@@ -60,6 +66,9 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return };
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         let known = session.receiving.release(ack.packet_id);
+        if let Some(connection) = self.clients.connections.get_mut(key) {
+            connection.unreleased = connection.unreleased.saturating_sub(1);
+        }
         let unknown = (!known).then_some(ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
         self.acknowledge(key, PacketType::Pubcomp, ack.packet_id, unknown);
     }
@@ -87,7 +96,11 @@ impl Shard {
         let Some(key) = session.connection else { return };
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.acks.settle(id, qos, reason);
+            let waits = connection.stalled == Some(Cause::Answers);
             self.clients.flush_acks(key);
+            if waits && !self.is_swamped(key) {
+                self.resume(key);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::counters::{Counters, DropCause};
 use super::memory::Pressure;
-use super::session::{Session, SessionSlot};
+use super::session::{Session, SessionSlot, Subscribed};
 use super::settings::Settings;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, ReasonCode, Version};
@@ -73,6 +73,10 @@ pub(super) struct Clients {
     /// Scratch of the encoder.
     pub(super) scratch: Vec<u8>,
     pub(super) identifiers: Vec<u32>,
+    /// Sessions with a connection, subscriptions of all sessions, and messages in their windows.
+    pub(super) connected: usize,
+    pub(super) subscriptions: usize,
+    pub(super) inflight: usize,
     /// Bytes in all inboxes.
     pub(super) unfinished: usize,
     /// Bytes of all stored messages.
@@ -98,6 +102,9 @@ impl Clients {
             drained: Vec::new(),
             scratch: Vec::new(),
             identifiers: Vec::new(),
+            connected: 0,
+            subscriptions: 0,
+            inflight: 0,
             unfinished: 0,
             ledger: Ledger::default(),
             pressure: Pressure::default(),
@@ -115,12 +122,38 @@ impl Clients {
         if connection.phase == Phase::Draining {
             return;
         }
-        let version = connection.version;
+        let (version, largest) = (connection.version, connection.maximum_packet as usize);
         let out = connection.writer(&mut self.output);
         let before = out.len();
         encode(version, out);
-        connection.answered += connection.out.len() - before;
+        if out.len() - before > largest {
+            // It may not be sent [MQTT-3.1.2-24], and the client can't go on without it.
+            out.truncate(before);
+            return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));
+        }
+        let added = connection.out.len() - before;
+        connection.answered += added;
+        self.counters.answers_sent += u64::from(added > 0);
         self.bound_answers(key);
+    }
+
+    /// Encodes an answer with a text that is left out where the packet would be larger than the
+    /// client accepts [MQTT-3.2.2-19], [MQTT-3.14.2-3].
+    pub(super) fn explain(
+        &mut self,
+        key: ConnectionKey,
+        text: Option<&str>,
+        encode: impl Fn(Version, Option<&str>, &mut Vec<u8>),
+    ) {
+        let largest = self.connections.get(key).map_or(u32::MAX, |c| c.maximum_packet) as usize;
+        self.answer(key, |version, out| {
+            let before = out.len();
+            encode(version, text, out);
+            if text.is_some() && out.len() - before > largest {
+                out.truncate(before);
+                encode(version, None, out);
+            }
+        });
     }
 
     /// Closes a connection that has far more answers waiting than it reads.
@@ -138,7 +171,7 @@ impl Clients {
     /// Sends all acknowledgements that are settled and not behind an unsettled one.
     pub(super) fn flush_acks(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let version = connection.version;
+        let (version, largest) = (connection.version, connection.maximum_packet as usize);
         while let Some((packet_id, qos, reason)) = connection.acks.pop() {
             if reason.is_error() && version != Version::V5 {
                 // MQTT 3.x can't refuse a message but by ending the connection.
@@ -151,9 +184,42 @@ impl Clients {
             let out = connection.writer(&mut self.output);
             let before = out.len();
             codec::encode_ack(kind, version, packet_id, reason, None, out);
+            if out.len() - before > largest {
+                out.truncate(before);
+                return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));
+            }
+            if qos == codec::QoS::ExactlyOnce && reason.is_error() {
+                // The client may use the identifier again at once.
+                connection.unreleased = connection.unreleased.saturating_sub(1);
+            }
             connection.answered += connection.out.len() - before;
+            self.counters.answers_sent += 1;
         }
         self.bound_answers(key);
+    }
+
+    /// Notes a subscription in its session.
+    pub(super) fn keep_subscription(
+        &mut self,
+        slot: SessionSlot,
+        text: impl Into<Box<str>>,
+        place: Subscribed,
+    ) {
+        if let Some(session) = self.sessions.get_mut(slot) {
+            let old = session.subscriptions.insert(text.into(), place);
+            self.subscriptions += usize::from(old.is_none());
+        }
+    }
+
+    /// Takes a subscription out of its session.
+    pub(super) fn forget_subscription(
+        &mut self,
+        slot: SessionSlot,
+        text: &str,
+    ) -> Option<Subscribed> {
+        let subscribed = self.sessions.get_mut(slot)?.subscriptions.remove(text);
+        self.subscriptions -= usize::from(subscribed.is_some());
+        subscribed
     }
 
     /// The connection of a session, if it is one that can be written to.

@@ -1,23 +1,23 @@
 //! CONNECT: whose it is, take-over, resumption, CONNACK.
 
-use super::connection::{ConnectionKey, Phase};
+use super::admit::Refusal;
+use super::connection::{ConnectionKey, Greeting, Phase};
+use super::entry::{self, Entry};
+use super::events::{Ending, Happening};
 use super::input::Flow;
-use super::memory::Pressure;
+use super::quota::Quota;
 use super::session::{Session, SessionSlot, Will, key_of};
+use super::subscribe::News;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Shard};
-use crate::base::{Key, PublisherId, Time};
-use crate::codec::{self, ConnackOut, Connect, Frame, PacketType, ReasonCode, Version};
+use crate::base::{Key, PublisherId, ShardId, Time};
+use crate::codec::{self, ConnackOut, Connect, Frame, PacketType, QoS, ReasonCode, Version};
+use crate::mesh::{Attachment, Carried};
 use crate::session::{MessageView, Outbox, Payload, Receiving, Window};
-use crate::topic::TopicName;
+use crate::topic::Identity;
 use hashbrown::HashMap;
-
-/// Why a CONNECT is refused.
-struct Refusal {
-    reason: ReasonCode,
-    what: &'static str,
-}
+use std::net::SocketAddr;
 
 impl Shard {
     /// The first packet of a connection [MQTT-3.1.0-1].
@@ -25,17 +25,25 @@ impl Shard {
         if frame.packet_type() != PacketType::Connect {
             return self.violation(key, "a packet before CONNECT");
         }
-        let connect = match Connect::decode(frame.body) {
+        let will_topic;
+        let mut connect = match Connect::decode(frame.body) {
             Ok(connect) => connect,
             Err(error) => {
                 let version = codec::connect_version_hint(frame.body);
-                let known = error.reason != ReasonCode::MALFORMED_PACKET || version == Version::V5;
-                if known {
-                    self.refuse(key, version, &Refusal { reason: error.reason, what: error.what });
+                // Before MQTT 5 only another version is answered; what breaks the rules of its own
+                // version is closed without a word [MQTT-3.1.4-1].
+                let unsupported = error.reason == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION;
+                if unsupported || version == Version::V5 {
+                    let refusal = Refusal { reason: error.reason, what: error.what };
+                    self.answer_refusal(key, version, refusal);
                 }
                 return self.fault(key, &error);
             }
         };
+        let listener = self.clients.connections.get(key).map_or(0, |c| c.listener);
+        if let Err(refusal) = self.admit_version(&connect, listener) {
+            return self.turn_away(key, &connect, connect.client_id, refusal);
+        }
         let assigned;
         let client_id = if connect.client_id.is_empty() {
             assigned = self.assign_client_id();
@@ -51,12 +59,15 @@ impl Shard {
             self.commands.push_back(Command::HandOver(key));
             return Flow::Stall(Cause::HandOver);
         }
-        let listener = self.clients.connections.get(key).map_or(0, |c| c.listener);
+        if let Some(will) = &mut connect.will
+            && self.has_rewrites()
+        {
+            let client = Identity { client_id, user_name: connect.username };
+            will_topic = self.rewrite_topic(&client, will.topic);
+            will.topic = &will_topic;
+        }
         if let Err(refusal) = self.admit(&connect, client_id, listener) {
-            self.clients.counters.connects_refused += 1;
-            self.refuse(key, connect.version, &refusal);
-            self.end_connection(key, false);
-            return Flow::Stop;
+            return self.turn_away(key, &connect, client_id, refusal);
         }
         self.establish(key, &connect, client_id);
         Flow::Next
@@ -74,71 +85,23 @@ impl Shard {
         }
     }
 
-    fn admit(&self, connect: &Connect<'_>, client_id: &str, listener: u16) -> Result<(), Refusal> {
-        let refuse = |reason, what| Err(Refusal { reason, what });
-        let settings = &self.clients.settings;
-        let limits = &settings.limits;
-        if self.draining {
-            return refuse(ReasonCode::SERVER_SHUTTING_DOWN, "the server is shutting down");
-        }
-        if self.clients.pressure > Pressure::Low {
-            return refuse(ReasonCode::SERVER_BUSY, "the server has no memory for another client");
-        }
-        if !settings.anonymous.get(usize::from(listener)).is_some_and(|anonymous| *anonymous) {
-            // Nobody can prove who they are yet, so nobody comes in.
-            let reason = ReasonCode::NOT_AUTHORIZED;
-            return refuse(reason, "this listener takes no anonymous clients");
-        }
-        if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
-            // [MQTT-3.1.3-8]
-            let reason = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
-            return refuse(reason, "an empty client identifier needs a clean session");
-        }
-        if client_id.len() > limits.client_id_bytes {
-            let reason = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
-            return refuse(reason, "the client identifier is too long");
-        }
-        if connect.properties.authentication_method.is_some() {
-            let reason = ReasonCode::BAD_AUTHENTICATION_METHOD;
-            return refuse(reason, "no authentication method is offered");
-        }
-        if let Some(will) = &connect.will
-            && (TopicName::new(will.topic).is_err()
-                || will.topic.split('/').count() > limits.topic_levels)
-        {
-            return refuse(ReasonCode::TOPIC_NAME_INVALID, "the will topic is not valid");
-        }
-        if self.clients.sessions.len() >= limits.sessions
-            && !self.clients.by_id.contains_key(client_id)
-        {
-            return refuse(ReasonCode::QUOTA_EXCEEDED, "no room for another session");
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self, key: ConnectionKey, version: Version, refusal: &Refusal) {
-        tracing::info!(reason = %refusal.reason, what = refusal.what, "CONNECT refused");
-        if let Some(connection) = self.clients.connections.get_mut(key) {
-            connection.version = version;
-        }
-        let answer = ConnackOut {
-            reason: refusal.reason,
-            reason_string: Some(refusal.what),
-            ..ConnackOut::default()
-        };
-        self.clients.answer(key, |version, out| answer.encode(version, out));
-    }
-
     fn establish(&mut self, key: ConnectionKey, connect: &Connect<'_>, client_id: &str) {
         let (slot, present) = self.claim_session(connect, client_id);
         self.lobby = self.lobby.saturating_sub(1);
         self.clients.counters.connects += 1;
         let keep_alive_s = self.keep_alive_s(connect);
         let properties = &connect.properties;
+        let listener = self.clients.connections.get(key).map_or(0, |c| c.listener);
+        let rules = self.clients.settings.rules(listener);
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.phase = Phase::Open;
         connection.version = connect.version;
         connection.session = Some(key_of(slot));
+        connection.quota = Quota::under(&rules);
+        let settings = &self.clients.settings;
+        if !settings.topics.rewrite.is_empty() || !settings.session.auto_subscribe.is_empty() {
+            connection.user_name = connect.username.map(Box::from);
+        }
         connection.problem_information = properties.request_problem_information;
         connection.keep_alive_s = keep_alive_s;
         let maximum = properties.receive_maximum.map_or(u16::MAX, std::num::NonZeroU16::get);
@@ -147,13 +110,22 @@ impl Shard {
             properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get);
         let expiry_s = self.attach(slot, key, connect);
         self.arm_keep_alive(key);
-        self.acknowledge_connect(key, connect, client_id, present, expiry_s);
+        if !self.acknowledge_connect(key, connect, client_id, present, expiry_s) {
+            // Nothing may be sent without it.
+            return self.end_connection(key, Ending::Refused);
+        }
         self.commands.push_back(Command::Established(key));
-        tracing::debug!(client_id, version = ?connect.version, present, "connected");
+        let (version, session_present) = (connect.version, present);
+        self.tell_of(
+            key,
+            client_id,
+            Happening::Connected { version, session_present, keep_alive_s },
+        );
         if present {
             self.clients.refill(slot);
         }
         self.tell_group_presence(slot);
+        self.auto_subscribe(key);
     }
 
     /// Finds or makes the session; ends its old connection [MQTT-3.1.4-3] and, with clean start,
@@ -200,7 +172,7 @@ impl Shard {
         if let Some(old) = session.connection {
             self.clients.counters.taken_over += 1;
             self.say_goodbye(old, ReasonCode::SESSION_TAKEN_OVER, None);
-            self.end_connection(old, true);
+            self.end_connection(old, Ending::TakenOver);
         }
         // A will whose delay runs is published when the session is discarded and cancelled when
         // it is resumed [MQTT-3.1.3-9].
@@ -223,6 +195,7 @@ impl Shard {
         let expiry_s = asked.min(settings.max_expiry_s);
         if let Some(session) = self.clients.sessions.get_mut(slot) {
             session.connection = Some(key);
+            self.clients.connected += 1;
             session.version = connect.version;
             session.expiry_s = expiry_s;
             session.asked_expiry_s = asked;
@@ -252,8 +225,14 @@ impl Shard {
         Box::new(Will { message: view.store(&self.clients.ledger), expiry_s, delay_s })
     }
 
+    /// The keep alive in force; MQTT 5 clients are told where it differs from what they ask for.
     fn keep_alive_s(&self, connect: &Connect<'_>) -> u16 {
-        let most = self.clients.settings.session.max_keep_alive_s;
+        let settings = &self.clients.settings;
+        let (most, fixed) =
+            (settings.session.max_keep_alive_s, settings.protocol.server_keep_alive_s);
+        if fixed > 0 && connect.version == Version::V5 {
+            return fixed;
+        }
         let caps = most < u16::MAX && connect.version == Version::V5;
         match connect.keep_alive {
             0 if caps => most,
@@ -262,6 +241,7 @@ impl Shard {
         }
     }
 
+    /// Writes the CONNACK; false where it is larger than what the client takes.
     fn acknowledge_connect(
         &mut self,
         key: ConnectionKey,
@@ -269,8 +249,9 @@ impl Shard {
         client_id: &str,
         present: bool,
         expiry_s: u32,
-    ) {
+    ) -> bool {
         let settings = &self.clients.settings;
+        let protocol = &settings.protocol;
         let asked = connect.properties.session_expiry.unwrap_or(0);
         let keep_alive = self.clients.connections.get(key).map_or(0, |c| c.keep_alive_s);
         let answer = ConnackOut {
@@ -279,11 +260,28 @@ impl Shard {
             receive_maximum: Some(settings.session.receive_maximum),
             maximum_packet_size: u32::try_from(settings.limits.packet_bytes).ok(),
             assigned_client_id: connect.client_id.is_empty().then_some(client_id),
+            maximum_qos: QoS::from_u8(protocol.maximum_qos as u8),
+            retain_available: protocol.retain_available,
+            wildcard_available: protocol.wildcard_available,
+            subscription_ids_available: protocol.subscription_ids_available,
+            shared_available: protocol.shared_available,
             topic_alias_maximum: settings.limits.topic_alias_maximum,
             server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
             ..ConnackOut::default()
         };
-        self.clients.answer(key, |version, out| answer.encode(version, out));
+        // [MQTT-3.1.2-28]
+        let wanted = connect.properties.request_response_information;
+        let information = protocol.response_topic_prefix.clone();
+        let information = information.given().filter(|_| wanted);
+        self.clients.explain(key, information, |version, information, out| {
+            ConnackOut { response_information: information, ..answer }.encode(version, out);
+        });
+        let Some(connection) = self.clients.connections.get_mut(key) else { return false };
+        let written = !connection.out.is_empty();
+        if written {
+            connection.greeting = Greeting::Written;
+        }
+        written
     }
 
     /// Sets the keep-alive timer of a connection [MQTT-3.1.2-22].
@@ -296,20 +294,51 @@ impl Shard {
     }
 
     /// The connection with this key was detached by the shell: send it home.
-    pub fn hand_over(&mut self, key: ConnectionKey, carried: crate::mesh::Carried) {
+    pub fn hand_over(&mut self, key: ConnectionKey, carried: Carried) {
         let Some(connection) = self.clients.connections.get(key) else { return };
         let Phase::HandingOver(home) = connection.phase else { return };
         let listener = connection.listener;
-        self.untold.push_back(super::subscribe::News::HandOver { key, home, listener, carried });
+        self.untold.push_back(News::HandOver { key, home, listener, carried });
         self.tell_owners();
     }
 
+    /// Sends a connection home; gives it back with what it waits for.
+    pub(super) fn send_home(
+        &mut self,
+        key: ConnectionKey,
+        home: ShardId,
+        listener: u16,
+        carried: Carried,
+    ) -> Option<(News, Cause)> {
+        let connection = self.clients.connections.get(key)?;
+        let unparsed = connection.inbox.bytes();
+        let len = entry::text_entry_len(unparsed.len());
+        let cause = Cause::Request(home);
+        if self.waiting.must_queue(cause) || !self.mesh.request_room(home, len, 0) {
+            return Some((News::HandOver { key, home, listener, carried }, cause));
+        }
+        let block = self.mesh.request(home, len, 0);
+        entry::write(block, &Entry::HandOver { listener, peer: connection.peer, unparsed });
+        block.attachments.push(Attachment::Carried(carried));
+        self.clients.counters.handed_over += 1;
+        self.end_connection(key, Ending::Moved);
+        self.released(key);
+        None
+    }
+
     /// Takes in a connection that another shard handed over.
-    pub(super) fn adopt(&mut self, listener: u16, unparsed: &[u8], carried: crate::mesh::Carried) {
+    pub(super) fn adopt(
+        &mut self,
+        (listener, peer): (u16, Option<SocketAddr>),
+        unparsed: &[u8],
+        carried: Carried,
+    ) {
         self.lobby += 1;
         self.clients.counters.connections_opened += 1;
-        let key: Key<super::Connection> = self.insert_connection(listener);
+        let key: Key<super::Connection> = self.insert_connection(listener, peer);
         self.commands.push_back(Command::Adopt(key, carried));
         self.receive(key, unparsed);
+        // They were counted where they came in.
+        self.clients.counters.bytes_received -= unparsed.len() as u64;
     }
 }

@@ -1,11 +1,13 @@
 //! A connection as its shard sees it: bytes that wait on either side, and what its client may do.
 
+use super::quota::Quota;
 use super::waiting::Cause;
 use crate::base::{Key, ShardId, Time};
 use crate::codec::Version;
 use crate::index::{Matched, SessionKey};
 use crate::session::{Outbox, PendingAcks};
 use crate::topic::AliasTable;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Names a connection on its shard. The shell keeps its sockets under the same keys.
@@ -22,6 +24,17 @@ pub enum Phase {
     Open,
     /// Its last bytes are on their way; nothing more is read.
     Draining,
+}
+
+/// Where the CONNACK of a connection is. Before it nothing else may be sent [MQTT-3.2.0-1].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Greeting {
+    /// Not written.
+    Owed,
+    /// In the output that the shell has not taken.
+    Written,
+    /// With the shell, or further.
+    Taken,
 }
 
 /// Bytes received and not yet processed: an unfinished packet, or what waits for room.
@@ -87,6 +100,8 @@ pub struct TopicCache {
     pub owner: ShardId,
     /// Whether its live messages are routed here although it is owned elsewhere.
     pub by_publisher: bool,
+    /// Whether it asks for a delay.
+    pub delayed: bool,
     /// What it matches here.
     pub matched: Option<Rc<Matched>>,
 }
@@ -95,9 +110,19 @@ pub struct TopicCache {
 pub struct Connection {
     pub(super) key: ConnectionKey,
     pub(super) phase: Phase,
+    pub(super) greeting: Greeting,
     pub(super) listener: u16,
+    /// Where it came from, where that is known.
+    pub(super) peer: Option<SocketAddr>,
+    /// When this core got it.
+    pub(super) opened: Time,
+    /// Bytes received and bytes handed over for sending.
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
     pub(super) version: Version,
     pub(super) session: Option<SessionKey>,
+    /// What the client called itself, kept where rules about topics or subscriptions exist.
+    pub(super) user_name: Option<Box<str>>,
     /// The client asked for reason strings and user properties.
     pub(super) problem_information: bool,
     /// On the list of connections with output.
@@ -125,6 +150,11 @@ pub struct Connection {
     /// Bytes of protocol answers since the output was last empty.
     pub(super) answered: usize,
     pub(super) acks: PendingAcks,
+    /// QoS 2 messages of this connection that are not released; they count against the receive
+    /// maximum.
+    pub(super) unreleased: u16,
+    /// What it has used of its listener's rates.
+    pub(super) quota: Option<Box<Quota>>,
     pub(super) aliases: Option<Box<AliasTable>>,
     pub(super) topic: Option<Box<TopicCache>>,
     /// QoS 0 messages that wait as references for the output to shrink.
@@ -132,13 +162,24 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(key: ConnectionKey, listener: u16, now: Time) -> Connection {
+    pub(super) fn new(
+        key: ConnectionKey,
+        listener: u16,
+        peer: Option<SocketAddr>,
+        now: Time,
+    ) -> Connection {
         Connection {
             key,
             phase: Phase::Lobby,
+            greeting: Greeting::Owed,
             listener,
+            peer,
+            opened: now,
+            bytes_in: 0,
+            bytes_out: 0,
             version: Version::V311,
             session: None,
+            user_name: None,
             problem_information: true,
             dirty: false,
             stalled: None,
@@ -154,6 +195,8 @@ impl Connection {
             in_flight: 0,
             answered: 0,
             acks: PendingAcks::default(),
+            unreleased: 0,
+            quota: None,
             aliases: None,
             topic: None,
             late: Outbox::default(),

@@ -7,7 +7,7 @@ use super::counters::DropCause;
 use super::memory::Pressure;
 use super::session::{Identifiers, Outgoing, SessionSlot, slot_of};
 use crate::base::{PublisherId, Time};
-use crate::codec::{PublishOut, QoS, ReasonCode, Version};
+use crate::codec::{self, PublishOut, QoS, ReasonCode, Version};
 use crate::index::{SessionKey, Subscriber};
 use crate::session::{Message, MessageView, Pushed, Resend};
 use std::rc::Rc;
@@ -113,6 +113,7 @@ impl Clients {
         prepared: &mut Prepared,
     ) {
         let slot = slot_of(session);
+        self.counters.deliveries += 1;
         if view.expires <= self.now {
             return self.dropped(DropCause::Expired, 1);
         }
@@ -171,6 +172,7 @@ impl Clients {
             }
             connection.writer(&mut self.output).extend_from_slice(bytes);
         }
+        self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
 
@@ -238,6 +240,7 @@ impl Clients {
             return self.dropped(DropCause::TooLarge, 1);
         }
         out.packet_id = Some(session.window.send(outgoing));
+        self.inflight += 1;
         out.encode(version, connection.writer(&mut self.output));
         self.counters.publishes_sent += 1;
     }
@@ -285,6 +288,7 @@ impl Clients {
             return self.dropped(DropCause::TooLarge, 1);
         }
         out.encode(connection.version, connection.writer(&mut self.output));
+        self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
 
@@ -297,38 +301,43 @@ impl Clients {
         let limit = usize::from(connection.receive_maximum);
         let high_water = self.settings.limits.out_buffer_bytes;
         let (version, largest) = (connection.version, connection.maximum_packet as usize);
-        let mut too_large = Vec::new();
+        let mut too_large = 0;
         while connection.pending_bytes() < high_water
             && let Some(resend) = session.window.next_resend(limit)
         {
-            let writer = connection.writer(&mut self.output);
-            match resend {
+            let release = match resend {
+                Resend::Release(id) => Some(id),
                 Resend::Publish(id, outgoing) => {
+                    let qos = outgoing.qos;
                     let mut out = packet(&outgoing.message.view(), self.now);
-                    (out.dup, out.qos, out.retain) = (true, outgoing.qos, outgoing.retain);
+                    (out.dup, out.qos, out.retain) = (true, qos, outgoing.retain);
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
-                    if out.encoded_len(version) > largest {
-                        too_large.push(id);
+                    if out.encoded_len(version) <= largest {
+                        out.encode(version, connection.writer(&mut self.output));
+                        self.counters.publishes_sent += 1;
                         continue;
                     }
-                    out.encode(version, writer);
-                    self.counters.publishes_sent += 1;
+                    // Treated as sent [MQTT-3.1.2-25].
+                    too_large += 1;
+                    if qos == QoS::AtLeastOnce {
+                        self.inflight -= usize::from(session.window.acknowledge(id).is_some());
+                        continue;
+                    }
+                    // The client may have got it on its last connection and hold the identifier
+                    // until it is released.
+                    session.window.received(id, false);
+                    Some(id)
                 }
-                Resend::Release(id) => crate::codec::encode_ack(
-                    crate::codec::PacketType::Pubrel,
-                    version,
-                    id,
-                    ReasonCode::SUCCESS,
-                    None,
-                    writer,
-                ),
+            };
+            if let Some(id) = release {
+                let (kind, reason) = (codec::PacketType::Pubrel, ReasonCode::SUCCESS);
+                let writer = connection.writer(&mut self.output);
+                codec::encode_ack(kind, version, id, reason, None, writer);
+                self.counters.answers_sent += 1;
             }
         }
-        for id in &too_large {
-            session.window.acknowledge(*id);
-        }
-        self.dropped(DropCause::TooLarge, too_large.len());
+        self.dropped(DropCause::TooLarge, too_large);
     }
 
     /// Whether `publisher` is this session, for no-local [MQTT-3.8.3-3].

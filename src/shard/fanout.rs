@@ -183,7 +183,10 @@ impl Shard {
             Some(member) => member,
             None => match self.index.pick(group, |_| true) {
                 Some(member) => member,
-                None => return self.clients.dropped(DropCause::GroupGone, 1),
+                None => {
+                    self.clients.counters.deliveries += 1;
+                    return self.clients.dropped(DropCause::GroupGone, 1);
+                }
             },
         };
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));

@@ -12,46 +12,68 @@
 
 mod accept;
 mod ack;
+mod admit;
+mod auto_subscribe;
 mod clients;
 mod connect;
 mod connection;
 mod counters;
+mod delayed;
 mod deliver;
 mod disconnect;
 mod entry;
+mod events;
+mod exclusive;
 mod fanout;
+mod filters;
 mod input;
+mod inventory;
+mod load;
 mod memory;
 mod peer;
 pub mod placement;
 mod publish;
+mod quota;
 mod replay;
+mod report;
+mod rewrite;
 mod session;
 mod settings;
+mod stats;
 mod subscribe;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unsubscribe;
 mod waiting;
 
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
+pub use events::{ConnectionEvent, Ending, Happening};
+pub use inventory::Inventory;
 pub use placement::Placement;
-pub use settings::{Settings, TickBudget};
+pub use report::Measured;
+pub use settings::{ListenerRules, Settings, TickBudget};
+pub use stats::{Board, Gauges, Snapshot};
+pub use sys::HostFigures;
 pub use waiting::Cause;
 
-use crate::base::{CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
-use crate::codec::{self, ReasonCode, Version};
+use crate::base::{Bucket, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
+use crate::codec::{self, PacketType, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
 use crate::mesh::{Bell, Carried, MeshEnd};
 use crate::retain::{RetainLimits, RetainStore};
 use crate::session::Message;
 use clients::Clients;
-use connection::Phase;
+use connection::{Greeting, Phase};
+use delayed::Held;
+use exclusive::Exclusive;
 use fanout::FanOut;
 use hashbrown::HashMap;
 use peer::Lane;
 use replay::Replay;
+use report::Reporting;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,6 +98,8 @@ pub enum Command {
     HandOver(ConnectionKey),
     /// A connection arrived from another core with its transport.
     Adopt(ConnectionKey, Carried),
+    /// Say how the core spends its time: call [`Shard::measured`].
+    Measure,
 }
 
 /// The broker of one core. See the module for how it is driven.
@@ -98,8 +122,11 @@ pub struct Shard {
     announced: HashMap<NodeKey, Announcement, foldhash::fast::RandomState>,
     /// What the owners have to be told, once there is room.
     untold: VecDeque<subscribe::News>,
-    /// Messages of the broker itself that wait to be accepted: wills.
+    /// Messages of the broker itself that wait to be accepted: wills, delayed messages that are
+    /// due, and reports.
     own: VecDeque<Rc<Message>>,
+    held: Held,
+    exclusive: Exclusive,
     /// What the wills, the news and the unasked pulls wait for.
     own_waits: Option<Cause>,
     news_waits: Option<Cause>,
@@ -120,11 +147,14 @@ pub struct Shard {
     lobby: usize,
     /// Connections per listener.
     open: Vec<usize>,
+    /// Rates of new connections, per listener.
+    arrivals: Vec<Bucket>,
     draining: bool,
     /// No look for the largest holder of memory before this time.
     relief_after: Time,
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
+    reporting: Reporting,
 }
 
 impl Shard {
@@ -132,7 +162,7 @@ impl Shard {
     pub fn new(settings: Settings, mesh: MeshEnd, now: Time) -> Shard {
         let (me, shards) = (mesh.me(), mesh.shards());
         let limits = &settings.limits;
-        Shard {
+        let mut shard = Shard {
             me,
             index: Index::new(settings.seed, limits.match_cache_bytes),
             retained: RetainStore::new(RetainLimits {
@@ -151,6 +181,8 @@ impl Shard {
             announced: HashMap::default(),
             untold: VecDeque::new(),
             own: VecDeque::new(),
+            held: Held::default(),
+            exclusive: Exclusive::default(),
             own_waits: None,
             news_waits: None,
             pulls_wait: None,
@@ -165,12 +197,16 @@ impl Shard {
             random: Prng::new(settings.seed ^ u64::from(me.0) << 32),
             lobby: 0,
             open: vec![0; settings.max_connections.len()],
+            arrivals: Vec::new(),
             draining: false,
             relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),
+            reporting: Reporting::default(),
             clients: Clients::new(me, settings, now),
-        }
+        };
+        shard.arm_report(shard.first_report(now));
+        shard
     }
 
     /// Which shard this is.
@@ -203,6 +239,8 @@ impl Shard {
         self.refresh_budget();
         self.serve_waiting();
         self.serve_requests();
+        self.release_delayed();
+        self.go_on_with_report();
         self.publish_own();
         self.tell_owners();
         self.expire_timers();
@@ -223,7 +261,8 @@ impl Shard {
             || !self.commands.is_empty()
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
-            || !self.own.is_empty() && self.own_waits.is_none()
+            || (!self.own.is_empty() || self.reporting.has_more()) && self.own_waits.is_none()
+            || self.has_due_delayed()
             || !self.untold.is_empty() && self.news_waits.is_none()
     }
 
@@ -252,6 +291,10 @@ impl Shard {
         }
         debug_assert_eq!(connection.in_flight, 0, "one send at a time");
         connection.in_flight = connection.out.len();
+        if connection.greeting == Greeting::Written {
+            connection.greeting = Greeting::Taken;
+        }
+        connection.bytes_out += connection.in_flight as u64;
         self.clients.output.bytes += connection.in_flight - std::mem::take(&mut connection.counted);
         self.clients.counters.bytes_sent += connection.in_flight as u64;
         Some(std::mem::take(&mut connection.out))
@@ -301,6 +344,16 @@ impl Shard {
         self.retained.len()
     }
 
+    /// Delayed messages held by this shard.
+    pub fn delayed_count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Exclusive subscriptions that this shard has given away.
+    pub fn exclusive_count(&self) -> usize {
+        self.exclusive.held()
+    }
+
     fn next_message_id(&mut self) -> MessageId {
         self.message_sequence += 1;
         MessageId {
@@ -321,7 +374,12 @@ impl Shard {
 
     /// Tells a client why its connection ends; only MQTT 5 has a packet for it.
     fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode, what: Option<&str>) {
-        self.clients.answer(key, |version, out| {
+        let connection = self.clients.connections.get(key);
+        if connection.is_none_or(|connection| connection.greeting == Greeting::Owed) {
+            return;
+        }
+        debug_assert!(reason.is_for(PacketType::Disconnect), "{reason} in DISCONNECT");
+        self.clients.explain(key, what, |version, what, out| {
             if version == Version::V5 {
                 codec::encode_disconnect(version, reason, what, None, out);
             }

@@ -2,13 +2,15 @@
 
 use super::Shard;
 use super::accept::Duty;
+use super::counters::DropCause;
 use super::entry::{self, Entry, Position};
 use super::fanout::FanOut;
 use super::waiting::{Cause, Source};
 use crate::base::{Key, PacketId, ShardId};
 use crate::codec::{QoS, ReasonCode};
 use crate::mesh::{Block, Reply};
-use crate::topic::{TopicFilter, TopicName};
+use crate::session::MessageView;
+use crate::topic::{Delayed, TopicFilter, TopicName};
 
 /// Blocks of requests that one lane may have served per tick.
 const LANE_BLOCKS: usize = 4;
@@ -28,6 +30,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Whether a delivery of the lane is still being fanned out.
+    pub(super) fn is_fanning_out(&self) -> bool {
+        self.fanout.is_some()
+    }
+
     /// Whether the lane has something for the next tick.
     pub(super) fn has_work(&self) -> bool {
         self.fanout.is_some()
@@ -114,7 +121,9 @@ impl Shard {
             Entry::Installed { token, sequence } => self.installed(from, *token, *sequence),
             Entry::Retained { token, message } => self.replayed(*token, message, None),
             Entry::RetainedEnd { token, after } => self.replay_ended(*token, *after),
+            Entry::Reserved { serial, granted } => self.reserved(*serial, *granted),
             Entry::Publish { .. }
+            | Entry::Reserve { .. }
             | Entry::Interest { .. }
             | Entry::Group { .. }
             | Entry::Pull { .. }
@@ -169,10 +178,11 @@ impl Shard {
 
     fn take_in(&mut self, block: &mut Block, position: Position) {
         let carried = entry::take_carried(block, position);
-        if let Some((Entry::HandOver { listener, unparsed }, _)) = entry::read(block, position)
+        if let Some((Entry::HandOver { listener, peer, unparsed }, _)) =
+            entry::read(block, position)
             && let Some(carried) = carried
         {
-            self.adopt(listener, unparsed, carried);
+            self.adopt((listener, peer), unparsed, carried);
         }
     }
 
@@ -180,12 +190,12 @@ impl Shard {
     fn requested(&mut self, from: ShardId, entry: &Entry<'_>) -> Result<(), Cause> {
         match entry {
             Entry::Publish { message, scope, ack } => {
-                let matched = self.index.matches(TopicName::assume_checked(message.topic));
-                let reason = self.accept(message, &matched, Duty::from(*scope))?;
+                let reason = self.accept_forwarded(message, Duty::from(*scope))?;
+                if ack.is_none() && reason.is_error() {
+                    self.drop_refused();
+                }
                 if let Some(ack) = ack {
-                    // A publisher's core that served somebody itself says so by its scope.
-                    let served = Duty::from(*scope) == Duty::Groups;
-                    let reason = if served { ReasonCode::SUCCESS.0 } else { reason.0 };
+                    let reason = reason.0;
                     let detail = u64::from(ack.packet_id.get()) | (message.qos as u64) << 16;
                     self.mesh.reply(from, Reply { token: ack.session, detail, reason });
                 }
@@ -211,7 +221,11 @@ impl Shard {
             Entry::Pull { token, filter, after, as_of } => {
                 self.pulled(from, *token, filter, *after, *as_of)?;
             }
+            Entry::Reserve { filter, present, session, serial } => {
+                self.arbitrate(from, filter, present.then_some(*session), *serial)?;
+            }
             Entry::HandOver { .. }
+            | Entry::Reserved { .. }
             | Entry::Deliver { .. }
             | Entry::Installed { .. }
             | Entry::Retained { .. }
@@ -220,7 +234,26 @@ impl Shard {
         Ok(())
     }
 
-    fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {
+    fn accept_forwarded(
+        &mut self,
+        message: &MessageView<'_>,
+        duty: Duty,
+    ) -> Result<ReasonCode, Cause> {
+        if let Some(Ok(delayed)) = Delayed::parse(message.topic) {
+            return self.hold(message, delayed);
+        }
+        let matched = self.index.matches(TopicName::assume_checked(message.topic));
+        let reason = self.accept(message, &matched, duty)?;
+        // A publisher's core that served somebody itself says so by its scope.
+        Ok(if duty == Duty::Groups { ReasonCode::SUCCESS } else { reason })
+    }
+
+    /// Counts a message that was refused where nobody can be told.
+    pub(super) fn drop_refused(&mut self) {
+        self.clients.dropped(DropCause::Refused, 1);
+    }
+
+    pub(super) fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {
         let cause = Cause::Deliver(to);
         let full = token != 0
             && (self.waiting.must_queue(cause)

@@ -5,7 +5,7 @@
 //! * the hash is keyed by a seed that clients don't know, so nobody can aim at one core.
 
 use crate::base::{CoreSet, ShardId};
-use crate::topic::TopicFilter;
+use crate::topic::{TopicFilter, delayed};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -124,13 +124,20 @@ impl Placement {
         self.hash(b'c', client_id)
     }
 
-    /// The shard that owns `topic`: its retained message, its share groups, its order.
+    /// The shard that owns `topic`: its retained message, its share groups, its order. Messages to
+    /// `$delayed/<seconds>/<topic>` are for the owner of that topic.
     pub fn owner(&self, topic: &str) -> ShardId {
+        let topic = delayed::target(topic);
         if let Some(pin) = longest(&self.pins, topic) {
             return pin.value;
         }
         let depth = longest(&self.depths, topic).map_or(self.depth, |rule| rule.value);
         self.hash(b't', head(topic, depth))
+    }
+
+    /// The shard that decides who has an exclusive subscription to `filter`.
+    pub fn arbiter(&self, filter: &TopicFilter) -> ShardId {
+        self.hash(b'x', filter.as_str())
     }
 
     /// How live messages of `topic` travel.

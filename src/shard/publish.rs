@@ -2,17 +2,19 @@
 
 use super::accept::Duty;
 use super::connection::{ConnectionKey, TopicCache};
+use super::counters::DropCause;
 use super::entry::{self, AckTo, Scope};
 use super::input::Flow;
 use super::placement::Route;
 use super::session::{SessionSlot, slot_of};
+use super::sys::is_reserved;
 use super::waiting::Cause;
 use super::{MessageId, Shard};
 use crate::base::{PacketId, PublisherId, ShardId, Time};
 use crate::codec::{DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::index::Matched;
 use crate::session::{Arrival, MessageView, Payload};
-use crate::topic::{AliasTable, TopicName};
+use crate::topic::{AliasTable, Delayed, TopicName, delayed};
 use std::rc::Rc;
 
 /// What became of a routed message.
@@ -27,6 +29,8 @@ pub(super) enum Routed {
 pub(super) struct Destination {
     pub(super) owner: ShardId,
     pub(super) by_publisher: bool,
+    /// The topic asks for a delay: its owner holds the message.
+    pub(super) delayed: bool,
     pub(super) matched: Option<Rc<Matched>>,
 }
 
@@ -38,6 +42,37 @@ impl Shard {
             Ok(topic) => topic,
             Err(error) => return self.fault(key, &error),
         };
+        let flow = if self.has_rewrites() {
+            let rewritten = self.rewrite_topic(&self.identity(key), topic);
+            self.publish_rewritten(key, publish, topic, &rewritten)
+        } else {
+            self.publish_to(key, publish, topic)
+        };
+        if matches!(flow, Flow::Next) {
+            self.clients.counters.publishes_received += 1;
+            self.keep_alias(key, publish);
+        }
+        flow
+    }
+
+    /// A rule's fault is not the client's: what it makes unusable is refused, and that is all.
+    fn publish_rewritten(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        named: &str,
+        topic: &str,
+    ) -> Flow {
+        if topic == named || TopicName::new(topic).is_ok() {
+            return self.publish_to(key, publish, topic);
+        }
+        match self.check_publish(key, publish, named) {
+            Ok(()) => self.refuse_publish(key, publish, ReasonCode::TOPIC_NAME_INVALID),
+            Err(error) => self.fault(key, &error),
+        }
+    }
+
+    fn publish_to(&mut self, key: ConnectionKey, publish: &Publish<'_>, topic: &str) -> Flow {
         let Some(destination) = self.destination(key, topic) else {
             return self.fault(
                 key,
@@ -47,18 +82,22 @@ impl Shard {
         if let Err(error) = self.check_publish(key, publish, topic) {
             return self.fault(key, &error);
         }
+        if publish.qos > QoS::AtMostOnce && self.is_swamped(key) {
+            return Flow::Stall(Cause::Answers);
+        }
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
-        let flow = match publish.packet_id {
-            Some(id) if publish.qos == QoS::ExactlyOnce => {
+        let refused = if destination.delayed { self.refused_delay(topic) } else { None };
+        match (refused, publish.packet_id) {
+            (_, id) if is_reserved(delayed::target(topic)) => {
+                self.publish_nowhere(key, publish, id)
+            }
+            _ if self.is_misformatted(slot, publish) => self.refuse_payload(key, publish),
+            (Some(reason), _) => self.refuse_publish(key, publish, reason),
+            (None, Some(id)) if publish.qos == QoS::ExactlyOnce => {
                 self.publish_once(key, slot, publish, topic, destination, id)
             }
-            id => self.publish_at_least(key, slot, publish, topic, destination, id),
-        };
-        if matches!(flow, Flow::Next) {
-            self.clients.counters.publishes_received += 1;
-            self.keep_alias(key, publish);
+            (None, id) => self.publish_at_least(key, slot, publish, topic, destination, id),
         }
-        flow
     }
 
     pub(super) fn session_of(&self, key: ConnectionKey) -> Option<SessionSlot> {
@@ -110,20 +149,22 @@ impl Shard {
             let name = TopicName::new(topic).ok()?;
             let placement = &self.clients.settings.placement;
             cache.owner = placement.owner(name.as_str());
-            cache.by_publisher =
-                cache.owner != self.me && placement.route(topic) == Route::Publisher;
+            cache.delayed = Delayed::is_asked(topic);
+            cache.by_publisher = cache.owner != self.me
+                && !cache.delayed
+                && placement.route(topic) == Route::Publisher;
             cache.matched = None;
             cache.topic.clear();
             cache.topic.push_str(topic);
         }
-        let TopicCache { owner, by_publisher, .. } = **cache;
-        if owner != self.me && !by_publisher {
-            return Some(Destination { owner, by_publisher, matched: None });
+        let TopicCache { owner, by_publisher, delayed, .. } = **cache;
+        if owner != self.me && !by_publisher || delayed {
+            return Some(Destination { owner, by_publisher, delayed, matched: None });
         }
         if !cache.matched.as_ref().is_some_and(|matched| self.index.is_current(matched)) {
             cache.matched = Some(self.index.matches(TopicName::assume_checked(topic)));
         }
-        Some(Destination { owner, by_publisher, matched: cache.matched.clone() })
+        Some(Destination { owner, by_publisher, delayed, matched: cache.matched.clone() })
     }
 
     fn check_publish(
@@ -137,25 +178,82 @@ impl Shard {
             let what = "a subscription identifier in a PUBLISH of a client";
             return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
         }
-        if topic.bytes().filter(|byte| *byte == b'/').count() >= limits.topic_levels {
+        if publish.properties.response_topic.is_some_and(|topic| TopicName::new(topic).is_err()) {
+            // [MQTT-3.3.2-14]
+            let what = "the response topic is no topic name";
+            return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
+        }
+        let levels = delayed::target(topic).bytes().filter(|byte| *byte == b'/').count() + 1;
+        if levels > limits.topic_levels {
             let what = "too many topic levels";
             return Err(DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what });
         }
+        self.check_capabilities(publish)?;
         if publish.qos == QoS::AtMostOnce {
             return Ok(());
         }
         let Some(connection) = self.clients.connections.get(key) else { return Ok(()) };
-        let session = connection.session.and_then(|s| self.clients.sessions.get(slot_of(s)));
-        let in_use =
-            connection.acks.at_least_once() + session.map_or(0, |session| session.receiving.len());
+        let in_use = connection.acks.at_least_once() + usize::from(connection.unreleased);
         let maximum = usize::from(self.clients.settings.session.receive_maximum);
-        // Repetitions of a QoS 2 message don't add to what is in use.
-        let repeats = connection.acks.len() > 4 * maximum;
-        if repeats || in_use >= maximum && connection.version == Version::V5 && !publish.dup {
+        if in_use >= maximum && connection.version == Version::V5 {
+            // [MQTT-3.3.4-7]
             let what = "more messages in flight than the receive maximum";
             return Err(DecodeError { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, what });
         }
         Ok(())
+    }
+
+    /// Whether the message uses only what is offered.
+    fn check_capabilities(&self, publish: &Publish<'_>) -> Result<(), DecodeError> {
+        let protocol = &self.clients.settings.protocol;
+        if publish.properties.response_topic.is_some_and(|topic| TopicName::new(topic).is_err()) {
+            // [MQTT-3.3.2-14]
+            let what = "the response topic is no topic name";
+            return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
+        }
+        if publish.qos as u16 > protocol.maximum_qos {
+            // [MQTT-3.2.2-11]
+            let what = "the QoS is not offered";
+            return Err(DecodeError { reason: ReasonCode::QOS_NOT_SUPPORTED, what });
+        }
+        if publish.retain && !protocol.retain_available {
+            // [MQTT-3.2.2-14]
+            let what = "retained messages are not offered";
+            return Err(DecodeError { reason: ReasonCode::RETAIN_NOT_SUPPORTED, what });
+        }
+        Ok(())
+    }
+
+    /// Whether so many answers are due that the client has to wait. MQTT 3.x knows no receive
+    /// maximum; with MQTT 5 it never comes so far.
+    pub(super) fn is_swamped(&self, key: ConnectionKey) -> bool {
+        let most = 4 * usize::from(self.clients.settings.session.receive_maximum);
+        self.clients.connections.get(key).is_some_and(|connection| connection.acks.len() >= most)
+    }
+
+    /// Whether the payload is announced as UTF-8 and is not. A repetition is judged as the
+    /// original was.
+    fn is_misformatted(&self, slot: SessionSlot, publish: &Publish<'_>) -> bool {
+        if !publish.properties.payload_format_utf8
+            || !self.clients.settings.protocol.validate_payload_format
+        {
+            return false;
+        }
+        let known =
+            publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce).is_some_and(|id| {
+                self.clients.sessions.get(slot).is_some_and(|s| s.receiving.holds(id))
+            });
+        !known && simdutf8::basic::from_utf8(publish.payload).is_err()
+    }
+
+    fn refuse_payload(&mut self, key: ConnectionKey, publish: &Publish<'_>) -> Flow {
+        let reason = ReasonCode::PAYLOAD_FORMAT_INVALID;
+        let Some(id) = publish.packet_id else {
+            let what = "the payload is not UTF-8 as announced";
+            return self.fault(key, &DecodeError { reason, what });
+        };
+        self.owe_ack(key, id, publish.qos, Some(reason));
+        Flow::Next
     }
 
     fn view<'v>(
@@ -201,6 +299,9 @@ impl Shard {
                 }
             }
             Ok(Routed::Decided(reason)) => {
+                if id.is_none() && reason.is_error() {
+                    self.clients.dropped(DropCause::Refused, 1);
+                }
                 if let Some(id) = id {
                     self.owe_ack(key, id, QoS::AtLeastOnce, Some(reason));
                 }
@@ -244,10 +345,51 @@ impl Shard {
         Flow::Next
     }
 
+    /// Refuses a message and lets the connection live, as far as an acknowledgement can say so: a
+    /// refused QoS 0 message is counted as dropped, an MQTT 3 client is closed instead of told that
+    /// all is well [MQTT-3.3.5-2].
+    fn refuse_publish(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+    ) -> Flow {
+        match publish.packet_id {
+            None => self.clients.dropped(DropCause::Refused, 1),
+            Some(id) => {
+                self.clients.counters.messages_refused += 1;
+                self.owe_ack(key, id, publish.qos, Some(reason));
+            }
+        }
+        Flow::Next
+    }
+
+    /// A PUBLISH under `$SYS`, where only the broker may: refused with a reason code, which
+    /// MQTT 3.x has none for, so there it is acknowledged and goes nowhere.
+    fn publish_nowhere(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        id: Option<PacketId>,
+    ) -> Flow {
+        self.clients.dropped(DropCause::Reserved, 1);
+        if let Some(id) = id {
+            let reason = match self.version_of(key) {
+                Version::V5 => ReasonCode::NOT_AUTHORIZED,
+                Version::V31 | Version::V311 => ReasonCode::SUCCESS,
+            };
+            self.owe_ack(key, id, publish.qos, Some(reason));
+        }
+        Flow::Next
+    }
+
     /// Notes an acknowledgement and sends what may leave.
     fn owe_ack(&mut self, key: ConnectionKey, id: PacketId, qos: QoS, reason: Option<ReasonCode>) {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.acks.push(id, qos, reason);
+        if qos == QoS::ExactlyOnce {
+            connection.unreleased = connection.unreleased.saturating_add(1);
+        }
         self.clients.flush_acks(key);
     }
 
@@ -276,8 +418,11 @@ impl Shard {
         destination: Destination,
         ack: Option<AckTo>,
     ) -> Result<Routed, Cause> {
-        let Destination { owner, by_publisher, matched } = destination;
+        let Destination { owner, by_publisher, delayed, matched } = destination;
         if owner == self.me {
+            if let Some(Ok(delayed)) = Delayed::parse(view.topic).filter(|_| delayed) {
+                return self.hold(view, delayed).map(Routed::Decided);
+            }
             let matched = matched
                 .unwrap_or_else(|| self.index.matches(TopicName::assume_checked(view.topic)));
             return self.accept(view, &matched, Duty::Owner).map(Routed::Decided);

@@ -70,6 +70,22 @@ pub struct Outgoing {
 pub(super) enum Subscribed {
     Plain(NodeKey),
     Shared(GroupKey),
+    /// Exclusive: the arbiter granted it under this serial.
+    Exclusive {
+        node: NodeKey,
+        serial: u64,
+    },
+    /// Exclusive: the arbiter was asked under this serial and has not answered.
+    Reserving {
+        serial: u64,
+    },
+}
+
+impl Subscribed {
+    /// Whether it was asked for as `$exclusive/<filter>`.
+    pub(super) fn is_exclusive(self) -> bool {
+        matches!(self, Subscribed::Exclusive { .. } | Subscribed::Reserving { .. })
+    }
 }
 
 /// A will that waits for its connection to end badly.

@@ -1,8 +1,15 @@
 //! What a shard is told at its start.
 
 use super::placement::Placement;
-use crate::config::{LimitsConfig, SessionConfig};
+use super::stats::Board;
+use crate::base::Rate;
+use crate::codec::{ReasonCode, Version};
+use crate::config::{
+    LimitsConfig, ListenerConfig, ProtocolConfig, ProtocolVersion, Redirect, SessionConfig,
+    TopicsConfig,
+};
 use crate::session::{OutboxLimits, Overflow};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Budgets of one tick, so that no source of work starves another.
@@ -31,35 +38,101 @@ pub struct Settings {
     pub placement: Arc<Placement>,
     /// What a session may hold.
     pub session: SessionConfig,
+    /// Which parts of the protocol are offered.
+    pub protocol: ProtocolConfig,
+    /// What topics mean beyond the standard. Ownership comes from `placement`.
+    pub topics: TopicsConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
     /// Tick budgets.
     pub tick: TickBudget,
     /// Longest time from accept to CONNECT, per listener, in microseconds.
     pub connect_deadlines_us: Vec<u64>,
+    /// Names of the listeners, for the log.
+    pub listener_names: Arc<[Box<str>]>,
     /// Whether clients without credentials are let in, per listener.
     pub anonymous: Vec<bool>,
     /// Connections at most, per listener.
     pub max_connections: Vec<usize>,
     /// Connections before their CONNECT at most.
     pub lobby: usize,
+    /// What the clients of each listener may do.
+    pub rules: Vec<ListenerRules>,
+    /// Microseconds between two rounds of `$SYS` messages; 0 means none.
+    pub sys_interval_us: u64,
+    /// Where the cores put their figures.
+    pub board: Arc<Board>,
+}
+
+/// What the clients of one listener may do. Pure value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerRules {
+    /// Versions that are served.
+    pub versions: RangeInclusive<Version>,
+    /// Clients are refused with this reason.
+    pub redirect: Option<ReasonCode>,
+    /// Connections that one core accepts.
+    pub connects: Option<Rate>,
+    /// PUBLISH packets of one connection.
+    pub messages: Option<Rate>,
+    /// Bytes of one connection.
+    pub bytes: Option<Rate>,
+}
+
+impl Default for ListenerRules {
+    fn default() -> ListenerRules {
+        ListenerRules::from(&ListenerConfig::default())
+    }
+}
+
+impl From<&ListenerConfig> for ListenerRules {
+    fn from(listener: &ListenerConfig) -> ListenerRules {
+        let version = |configured| match configured {
+            ProtocolVersion::Old => Version::V31,
+            ProtocolVersion::Three => Version::V311,
+            ProtocolVersion::Five => Version::V5,
+        };
+        ListenerRules {
+            versions: version(listener.min_version)..=version(listener.max_version),
+            redirect: match listener.redirect {
+                Redirect::None => None,
+                Redirect::UseAnother => Some(ReasonCode::USE_ANOTHER_SERVER),
+                Redirect::Moved => Some(ReasonCode::SERVER_MOVED),
+            },
+            connects: Rate::new(listener.connects_per_s, 0),
+            messages: Rate::new(listener.messages_per_s, listener.messages_burst),
+            bytes: Rate::new(listener.bytes_per_s, listener.bytes_burst),
+        }
+    }
 }
 
 impl Settings {
     /// Settings with every default, for `placement`.
     pub fn new(placement: Placement) -> Settings {
+        let board = Arc::new(Board::new(placement.shards()));
         Settings {
             epoch: 1,
             seed: 1,
             placement: Arc::new(placement),
             session: SessionConfig::default(),
+            protocol: ProtocolConfig::default(),
+            topics: TopicsConfig::default(),
             limits: LimitsConfig::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],
+            listener_names: Arc::from([Box::from("tcp")]),
             anonymous: vec![true],
             max_connections: vec![usize::MAX],
             lobby: 4096,
+            rules: vec![ListenerRules::default()],
+            sys_interval_us: 0,
+            board,
         }
+    }
+
+    /// The rules of a listener.
+    pub fn rules(&self, listener: u16) -> ListenerRules {
+        self.rules.get(usize::from(listener)).cloned().unwrap_or_default()
     }
 
     /// Bounds of every outbox.

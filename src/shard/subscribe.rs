@@ -1,4 +1,4 @@
-//! SUBSCRIBE and UNSUBSCRIBE: installation here, interest at the owners, the gathered SUBACK.
+//! SUBSCRIBE: installation here, interest at the owners, the gathered SUBACK.
 //!
 //! Requests about interest travel in the same rings as this core's publishes, and the owners'
 //! confirmations in the same rings as their deliveries. So what an owner delivered before its
@@ -8,18 +8,16 @@
 use super::Shard;
 use super::connection::ConnectionKey;
 use super::entry::{self, Entry};
+use super::exclusive::Reservation;
 use super::input::Flow;
 use super::replay::Plan;
 use super::session::{SessionSlot, Subscribed, key_of, slot_of};
 use super::waiting::{Cause, Source};
 use crate::base::{CoreSet, Key, PacketId, ShardId, Slots};
-use crate::codec::{
-    self, DecodeError, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe,
-    Version,
-};
+use crate::codec::{self, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions};
 use crate::index::{GroupKey, NodeKey, Subscriber};
 use crate::mesh::Carried;
-use crate::topic::{Subscription, TopicFilter};
+use crate::topic::{Subscription, TopicFilter, delayed};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::num::NonZeroU32;
@@ -57,7 +55,8 @@ pub(super) struct Installs {
 /// A SUBACK that waits for its installs.
 pub(super) struct Gather {
     connection: ConnectionKey,
-    packet_id: PacketId,
+    /// `None`: the broker subscribes by a rule, and nobody waits for a SUBACK.
+    packet_id: Option<PacketId>,
     reasons: Vec<ReasonCode>,
     pending: usize,
     replays: Vec<Plan>,
@@ -71,9 +70,20 @@ pub(super) enum News {
     Group { filter: Box<str>, group: Box<str> },
     /// A connection belongs to another shard.
     HandOver { key: ConnectionKey, home: ShardId, listener: u16, carried: Carried },
+    /// An arbiter granted an exclusive subscription.
+    Granted { wish: Box<Reservation>, serial: u64 },
+    /// A session gives back an exclusive subscription.
+    Returned { filter: Box<str>, serial: u64 },
+    /// A rule subscribes a client.
+    AutoSubscribe { key: ConnectionKey, filter: Box<str>, options: SubscribeOptions },
 }
 
 impl Installs {
+    /// How many subscriptions are not confirmed.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     fn insert(&mut self, install: Install) -> Key<Install> {
         let place = install.node.map(|node| (install.session.to_bits(), node.to_bits()));
         let key = self.slots.insert(install);
@@ -109,45 +119,70 @@ pub(super) fn withheld(
 impl Shard {
     /// Handles a SUBSCRIBE. Nothing is changed when it stalls.
     pub(super) fn subscribe(&mut self, key: ConnectionKey, packet: &Subscribe<'_>) -> Flow {
+        if !self.has_rewrites() {
+            return self.subscribe_to(key, packet, packet.filters());
+        }
+        let client = self.identity(key);
+        let rewritten = packet.filters();
+        let rewritten: Vec<_> = rewritten
+            .map(|(text, options)| (self.rewrite_filter(&client, text), options))
+            .collect();
+        let filters = rewritten.iter().map(|(text, options)| (&**text, *options));
+        self.subscribe_to(key, packet, filters)
+    }
+
+    fn subscribe_to<'f>(
+        &mut self,
+        key: ConnectionKey,
+        packet: &Subscribe<'_>,
+        filters: impl Iterator<Item = (&'f str, SubscribeOptions)> + Clone,
+    ) -> Flow {
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
-        if let Err(error) = self.check_subscribe(packet) {
+        let version = self.version_of(key);
+        if let Err(error) = self.check_subscribe(version, packet.subscription_id, filters.clone()) {
             return self.fault(key, &error);
         }
-        let texts = packet.filters().map(|(filter, _)| filter);
-        if let Err(cause) = self.check_owner_room(texts) {
+        let exclusive = has_exclusive(filters.clone());
+        let told = if exclusive { self.check_returns_told() } else { Ok(()) };
+        let texts = filters.clone().map(|(filter, _)| filter);
+        if let Err(cause) = told.and_then(|()| self.check_owner_room(texts)) {
             return Flow::Stall(cause);
         }
-        let gather = self.gathers.insert(Gather {
-            connection: key,
-            packet_id: packet.packet_id,
-            reasons: Vec::new(),
-            pending: 0,
-            replays: Vec::new(),
-        });
-        for (filter, options) in packet.filters() {
-            let reason = self.subscribe_one(slot, gather, filter, options, packet.subscription_id);
-            if let Some(gather) = self.gathers.get_mut(gather) {
-                gather.reasons.push(reason);
-            }
+        let gather = self.gather(key, Some(packet.packet_id));
+        for (filter, options) in filters {
+            self.subscribe_gathered(slot, gather, filter, options, packet.subscription_id);
         }
         self.finish_gather(gather);
         Flow::Next
     }
 
-    fn check_subscribe(&self, packet: &Subscribe<'_>) -> Result<(), DecodeError> {
-        for (filter, options) in packet.filters() {
-            let shared = matches!(Subscription::parse(filter), Ok(Subscription::Shared { .. }));
-            if shared && options.no_local {
-                // [MQTT-3.8.3-4]
-                let what = "no local on a shared subscription";
-                return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
-            }
+    /// Subscribes to one filter and notes its reason code in the gather.
+    pub(super) fn subscribe_gathered(
+        &mut self,
+        slot: SessionSlot,
+        gather: Key<Gather>,
+        filter: &str,
+        options: SubscribeOptions,
+        identifier: Option<NonZeroU32>,
+    ) -> ReasonCode {
+        let reason = self.subscribe_one(slot, gather, filter, options, identifier);
+        if let Some(gather) = self.gathers.get_mut(gather) {
+            gather.reasons.push(reason);
         }
-        Ok(())
+        reason
     }
 
-    /// Whether the owners of all `filters` can be told now.
-    fn check_owner_room<'f>(
+    pub(super) fn gather(
+        &mut self,
+        connection: ConnectionKey,
+        packet_id: Option<PacketId>,
+    ) -> Key<Gather> {
+        let (reasons, replays) = (Vec::new(), Vec::new());
+        self.gathers.insert(Gather { connection, packet_id, reasons, pending: 0, replays })
+    }
+
+    /// Whether the owners of all `filters`, and the arbiters of exclusive ones, can be told now.
+    pub(super) fn check_owner_room<'f>(
         &mut self,
         filters: impl Iterator<Item = &'f str>,
     ) -> Result<(), Cause> {
@@ -156,12 +191,15 @@ impl Shard {
         }
         let mut sizes = [0usize; crate::base::MAX_SHARDS];
         for text in filters {
-            let filter = match Subscription::parse(text) {
-                Ok(Subscription::Plain(filter) | Subscription::Shared { filter, .. }) => filter,
-                Err(_) => continue,
-            };
-            for owner in self.owners_elsewhere(filter).iter() {
+            let Ok(parsed) = Subscription::parse(text) else { continue };
+            for owner in self.owners_elsewhere(parsed.filter()).iter() {
                 sizes[owner.index()] += entry::text_entry_len(text.len());
+            }
+            if let Subscription::Exclusive(filter) = parsed {
+                let arbiter = self.clients.settings.placement.arbiter(filter);
+                if arbiter != self.me {
+                    sizes[arbiter.index()] += entry::text_entry_len(text.len());
+                }
             }
         }
         let sizes = sizes.iter().enumerate().filter(|(_, size)| **size > 0);
@@ -179,7 +217,7 @@ impl Shard {
         Ok(())
     }
 
-    fn owners_elsewhere(&self, filter: &TopicFilter) -> CoreSet {
+    pub(super) fn owners_elsewhere(&self, filter: &TopicFilter) -> CoreSet {
         self.clients.settings.placement.shards_of(filter).without(self.me)
     }
 
@@ -191,24 +229,39 @@ impl Shard {
         options: SubscribeOptions,
         identifier: Option<NonZeroU32>,
     ) -> ReasonCode {
-        let limits = &self.clients.settings.limits;
+        let settings = &self.clients.settings;
+        let limits = &settings.limits;
         let Ok(subscription) = Subscription::parse(text) else {
             return ReasonCode::TOPIC_FILTER_INVALID;
         };
-        if text.bytes().filter(|byte| *byte == b'/').count() >= limits.filter_levels {
+        let exclusive = matches!(subscription, Subscription::Exclusive(_));
+        if exclusive && !settings.topics.exclusive || delayed::covers(subscription.filter()) {
             return ReasonCode::TOPIC_FILTER_INVALID;
         }
+        if let Some(reason) = self.refused_filter(&subscription) {
+            return reason;
+        }
+        let text = subscription.key(text);
         let Some(session) = self.clients.sessions.get(slot) else {
             return ReasonCode::UNSPECIFIED_ERROR;
         };
-        if session.subscriptions.len() >= limits.subscriptions
-            && !session.subscriptions.contains_key(text)
-        {
-            return ReasonCode::QUOTA_EXCEEDED;
+        match session.subscriptions.get(text) {
+            // A session has either `f` or `$exclusive/f`.
+            Some(known) if known.is_exclusive() != exclusive => {
+                return ReasonCode::TOPIC_FILTER_INVALID;
+            }
+            Some(_) => {}
+            None if session.subscriptions.len() >= limits.subscriptions => {
+                return ReasonCode::QUOTA_EXCEEDED;
+            }
+            None => {}
         }
+        // Any QoS may be asked for [MQTT-3.2.2-10].
+        let highest = QoS::from_u8(self.clients.settings.protocol.maximum_qos as u8);
+        let qos = options.qos.min(highest.unwrap_or(QoS::ExactlyOnce));
         let subscriber = Subscriber {
             session: key_of(slot),
-            qos: options.qos,
+            qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
             identifier,
@@ -216,23 +269,37 @@ impl Shard {
         };
         match subscription {
             Subscription::Plain(filter) => {
-                self.subscribe_plain(slot, gather, filter, subscriber, options.retain_handling);
+                let handling = options.retain_handling;
+                let node = self.subscribe_plain(slot, gather, filter, subscriber, handling);
+                self.clients.keep_subscription(slot, text, Subscribed::Plain(node));
+            }
+            Subscription::Exclusive(filter) => {
+                let position = self.gathers.get(gather).map_or(0, |gather| gather.reasons.len());
+                return self.subscribe_exclusive(Reservation {
+                    session: slot,
+                    filter: filter.as_str().into(),
+                    subscriber,
+                    handling: options.retain_handling,
+                    gather,
+                    position,
+                });
             }
             Subscription::Shared { group, filter } => {
                 self.subscribe_shared(slot, gather, text, group, filter, subscriber);
             }
         }
-        ReasonCode(options.qos as u8)
+        ReasonCode(qos as u8)
     }
 
-    fn subscribe_plain(
+    /// Installs a subscription of one session alone; the caller notes it in the session.
+    pub(super) fn subscribe_plain(
         &mut self,
         slot: SessionSlot,
         gather: Key<Gather>,
         filter: &TopicFilter,
         mut subscriber: Subscriber,
         handling: RetainHandling,
-    ) {
+    ) -> NodeKey {
         let placement = &self.clients.settings.placement;
         let owners = placement.shards_of(filter);
         let elsewhere = owners.without(self.me);
@@ -244,9 +311,6 @@ impl Shard {
             || existing.and_then(|n| self.announced.get(&n)).is_some_and(|a| a.confirmed);
         subscriber.installing = !confirmed;
         let done = self.index.subscribe(filter, subscriber);
-        if let Some(session) = self.clients.sessions.get_mut(slot) {
-            session.subscriptions.insert(filter.as_str().into(), Subscribed::Plain(done.node));
-        }
         if owners.contains(self.me) {
             self.index.set_interest(filter, self.me);
         }
@@ -265,7 +329,7 @@ impl Shard {
             if let Some(gather) = self.gathers.get_mut(gather) {
                 gather.replays.extend(plan);
             }
-            return;
+            return done.node;
         }
         self.message_sequence += 1;
         let serial = self.message_sequence;
@@ -290,12 +354,29 @@ impl Shard {
             let block = self.mesh.request(owner, len, 0);
             entry::write(block, &Entry::Interest { filter, present: true, token });
         }
+        done.node
+    }
+
+    /// The gather has to wait for one answer more.
+    pub(super) fn expect_answer(&mut self, gather: Key<Gather>) {
+        if let Some(gather) = self.gathers.get_mut(gather) {
+            gather.pending += 1;
+        }
+    }
+
+    /// An answer for the gather has come; it may say that the filter at a position is refused.
+    pub(super) fn answered(&mut self, key: Key<Gather>, refused: Option<(usize, ReasonCode)>) {
+        if let Some(gather) = self.gathers.get_mut(key) {
+            gather.pending -= 1;
+            if let Some((position, reason)) = refused {
+                gather.reasons[position] = reason;
+            }
+        }
+        self.finish_gather(key);
     }
 
     fn install(&mut self, install: Install) -> u64 {
-        if let Some(gather) = self.gathers.get_mut(install.gather) {
-            gather.pending += 1;
-        }
+        self.expect_answer(install.gather);
         self.installs.insert(install).to_bits()
     }
 
@@ -309,9 +390,7 @@ impl Shard {
         subscriber: Subscriber,
     ) {
         let joined = self.index.join_group(filter, group, subscriber);
-        if let Some(session) = self.clients.sessions.get_mut(slot) {
-            session.subscriptions.insert(text.into(), Subscribed::Shared(joined.group));
-        }
+        self.clients.keep_subscription(slot, text, Subscribed::Shared(joined.group));
         let elsewhere = self.owners_elsewhere(filter);
         let mut token = 0;
         if !elsewhere.is_empty() {
@@ -390,74 +469,29 @@ impl Shard {
             }
         }
         if let Some(gather) = self.gathers.get_mut(install.gather) {
-            gather.pending -= 1;
             gather.replays.extend(install.replay);
         }
-        self.finish_gather(install.gather);
+        self.answered(install.gather, None);
     }
 
     /// Sends the SUBACK when all owners have confirmed, then starts the replays.
-    fn finish_gather(&mut self, key: Key<Gather>) {
+    pub(super) fn finish_gather(&mut self, key: Key<Gather>) {
         if self.gathers.get(key).is_none_or(|gather| gather.pending > 0) {
             return;
         }
         let Some(gather) = self.gathers.remove(key) else { return };
-        self.clients.answer(gather.connection, |version, out| {
-            codec::encode_suback(version, gather.packet_id, &gather.reasons, out);
-        });
+        if let Some(packet_id) = gather.packet_id {
+            self.clients.answer(gather.connection, |version, out| {
+                codec::encode_suback(version, packet_id, &gather.reasons, out);
+            });
+        }
         for plan in gather.replays {
             self.start_replay(plan);
         }
     }
 
-    /// Handles an UNSUBSCRIBE.
-    pub(super) fn unsubscribe(&mut self, key: ConnectionKey, packet: &Unsubscribe<'_>) -> Flow {
-        let Some(slot) = self.session_of(key) else { return Flow::Stop };
-        let mut reasons = Vec::new();
-        for text in packet.filters() {
-            let Some(session) = self.clients.sessions.get_mut(slot) else { return Flow::Stop };
-            let subscribed = session.subscriptions.remove(text);
-            reasons.push(match subscribed {
-                Some(_) => ReasonCode::SUCCESS,
-                None if Subscription::parse(text).is_err() => ReasonCode::TOPIC_FILTER_INVALID,
-                None => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-            });
-            if let Some(subscribed) = subscribed {
-                self.abandon_replays(slot, Some(text));
-                self.leave(slot, text, subscribed);
-            }
-        }
-        self.clients.answer(key, |version, out| {
-            let codes = if version == Version::V5 { &reasons[..] } else { &[] };
-            codec::encode_unsuback(version, packet.packet_id, codes, out);
-        });
-        Flow::Next
-    }
-
-    /// Takes one subscription of a session out of the index.
-    pub(super) fn leave(&mut self, slot: SessionSlot, text: &str, subscribed: Subscribed) {
-        match subscribed {
-            Subscribed::Plain(node) => {
-                let last = self.index.unsubscribe(node, key_of(slot)).is_last();
-                if !last {
-                    return;
-                }
-                self.announced.remove(&node);
-                if let Ok(filter) = TopicFilter::new(text) {
-                    self.index.clear_interest(filter, self.me);
-                    if !self.owners_elsewhere(filter).is_empty() {
-                        self.untold.push_back(News::Interest(text.into()));
-                    }
-                }
-            }
-            Subscribed::Shared(group) => {
-                self.index.leave_group(group, key_of(slot));
-                self.group_changed(text);
-            }
-        }
-    }
-
-    fn group_changed(&mut self, text: &str) {
+    /// The owners of a share group have to hear that its members changed.
+    pub(super) fn group_changed(&mut self, text: &str) {
         if let Ok(Subscription::Shared { group, filter }) = Subscription::parse(text) {
             let (filter, group) = (filter.as_str().into(), group.into());
             self.untold.push_back(News::Group { filter, group });
@@ -524,29 +558,17 @@ impl Shard {
             News::HandOver { key, home, listener, carried } => {
                 return self.send_home(key, home, listener, carried);
             }
+            News::Granted { wish, serial } => return self.tell_grant(wish, serial),
+            News::Returned { filter, serial } => return self.tell_return(filter, serial),
+            News::AutoSubscribe { key, filter, options } => {
+                return self.tell_auto_subscribe(key, filter, options);
+            }
         }
         None
     }
+}
 
-    fn send_home(
-        &mut self,
-        key: ConnectionKey,
-        home: ShardId,
-        listener: u16,
-        carried: Carried,
-    ) -> Option<(News, Cause)> {
-        let connection = self.clients.connections.get(key)?;
-        let unparsed = connection.inbox.bytes();
-        let len = entry::text_entry_len(unparsed.len());
-        let cause = Cause::Request(home);
-        if self.waiting.must_queue(cause) || !self.mesh.request_room(home, len, 0) {
-            return Some((News::HandOver { key, home, listener, carried }, cause));
-        }
-        let block = self.mesh.request(home, len, 0);
-        entry::write(block, &Entry::HandOver { listener, unparsed });
-        block.attachments.push(crate::mesh::Attachment::Carried(carried));
-        self.clients.counters.handed_over += 1;
-        self.released(key);
-        None
-    }
+/// Whether any of the filters is to be subscribed to by one session alone.
+fn has_exclusive<'f>(mut filters: impl Iterator<Item = (&'f str, SubscribeOptions)>) -> bool {
+    filters.any(|(text, _)| matches!(Subscription::parse(text), Ok(Subscription::Exclusive(_))))
 }

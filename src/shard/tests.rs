@@ -1,9 +1,28 @@
 //! Whole shards, driven by hand: what a newcomer would try first.
 
+mod capabilities;
+mod connect;
+mod flow;
+mod offences;
+mod quota;
+mod retained;
+mod sessions;
+mod wills;
+pub(super) mod wire;
+mod auto_subscribe;
+mod delayed;
+mod exclusive;
+mod rewrite;
+
 use super::*;
-use crate::base::{MAX_SHARDS, Time};
-use crate::codec::{ConnectOut, Packet, PublishOut, QoS, SubscribeOptions, SubscribeOut, Version};
+use crate::base::{MAX_SHARDS, PacketId, Time};
+use crate::codec::{
+    ConnectOut, Packet, PublishOut, QoS, SubscribeOptions, SubscribeOut, UnsubscribeOut, Version,
+};
 use crate::mesh::{self, MeshSettings};
+
+/// A connection and its shard.
+pub(super) type Client = (usize, ConnectionKey);
 
 /// Shards without network: what a connection is sent lands in `outputs`.
 pub(super) struct Bench {
@@ -33,6 +52,17 @@ impl Bench {
         Bench { shards: shards.collect(), outputs, now: Time::default(), deaf }
     }
 
+    /// Lets time pass, then everything happen that is due.
+    pub(super) fn pass(&mut self, seconds: u64) {
+        self.now = self.now.plus_secs(seconds);
+        self.settle(&mut (0, ConnectionKey::from_parts(0, 0)));
+    }
+
+    /// The sum of a counter over all shards.
+    pub(super) fn sum(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
+        self.shards.iter().map(|shard| counter(shard.counters())).sum()
+    }
+
     /// Ticks everything until nothing happens any more; connections move to their homes.
     pub(super) fn settle(&mut self, client: &mut (usize, ConnectionKey)) {
         for _ in 0..50 {
@@ -44,6 +74,12 @@ impl Bench {
                     match command {
                         Command::HandOver(key) => self.shards[at].hand_over(key, Box::new(())),
                         Command::Adopt(key, _) => *client = (at, key),
+                        Command::Measure => {
+                            let busy_us = self.now.0 / 4;
+                            let asleep_us = self.now.0 - busy_us;
+                            let measured = Measured { busy_us, asleep_us, ..Measured::default() };
+                            self.shards[at].measured(&measured);
+                        }
                         _ => {}
                     }
                 }
@@ -75,13 +111,94 @@ impl Bench {
         connect: &ConnectOut<'_>,
     ) -> (usize, ConnectionKey) {
         self.shards[at].begin(self.now);
-        let key = self.shards[at].open(0).expect("room in the lobby");
+        let key = self.shards[at].open(0, None).expect("room in the lobby");
         let mut client = (at, key);
         let mut bytes = Vec::new();
         connect.encode(&mut bytes);
         self.shards[at].receive(key, &bytes);
         self.settle(&mut client);
         client
+    }
+
+    /// Subscribes with MQTT 5; returns the reason codes of the SUBACK.
+    pub(super) fn subscribe(&mut self, client: Client, filters: &[&str]) -> Vec<u8> {
+        let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+        let filters: Vec<_> = filters.iter().map(|filter| (*filter, options)).collect();
+        let mut bytes = Vec::new();
+        SubscribeOut { packet_id: PacketId::MIN, subscription_id: None, filters: &filters }
+            .encode(Version::V5, &mut bytes);
+        self.send(client, &bytes);
+        let answer = self.packets(client, |packet| match packet {
+            Packet::Suback(suback) => Some(suback.reasons().map(|reason| reason.0).collect()),
+            _ => None,
+        });
+        answer.into_iter().next().expect("a SUBACK")
+    }
+
+    /// Unsubscribes with MQTT 5; returns the reason code.
+    pub(super) fn unsubscribe(&mut self, client: Client, filter: &str) -> u8 {
+        let mut bytes = Vec::new();
+        UnsubscribeOut { packet_id: PacketId::MIN, filters: &[filter] }
+            .encode(Version::V5, &mut bytes);
+        self.send(client, &bytes);
+        let answer = self.packets(client, |packet| match packet {
+            Packet::Unsuback(unsuback) => unsuback.reasons().next().map(|reason| reason.0),
+            _ => None,
+        });
+        answer.into_iter().next().expect("an UNSUBACK")
+    }
+
+    /// Publishes; returns the reason code of the PUBACK or PUBREC if there is one.
+    pub(super) fn publish(
+        &mut self,
+        client: Client,
+        version: Version,
+        out: &PublishOut<'_>,
+    ) -> Option<u8> {
+        let mut bytes = Vec::new();
+        out.encode(version, &mut bytes);
+        self.send(client, &bytes);
+        self.packets_of(client, version, |packet| match packet {
+            Packet::Puback(ack) | Packet::Pubrec(ack) => Some(ack.reason.0),
+            _ => None,
+        })
+        .into_iter()
+        .next()
+    }
+
+    /// Topics and payloads that an MQTT 5 client has got since it was last asked.
+    pub(super) fn received(&mut self, client: Client) -> Vec<(String, String)> {
+        self.packets(client, |packet| match packet {
+            Packet::Publish(publish) => {
+                let payload = String::from_utf8_lossy(publish.payload).into_owned();
+                Some((publish.topic.to_owned(), payload))
+            }
+            _ => None,
+        })
+    }
+
+    /// What `pick` takes of all that an MQTT 5 client was sent.
+    pub(super) fn packets<T>(
+        &mut self,
+        client: Client,
+        pick: impl Fn(Packet<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        self.packets_of(client, Version::V5, pick)
+    }
+
+    pub(super) fn packets_of<T>(
+        &mut self,
+        client: Client,
+        version: Version,
+        pick: impl Fn(Packet<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let bytes = self.output(client);
+        let (mut rest, mut found) = (&bytes[..], Vec::new());
+        while let Some(frame) = codec::frame(rest, usize::MAX).expect("whole packets") {
+            found.extend(pick(codec::decode(&frame, version).expect("a valid packet")));
+            rest = &rest[frame.len..];
+        }
+        found
     }
 
     pub(super) fn send(&mut self, client: (usize, ConnectionKey), bytes: &[u8]) {

@@ -22,6 +22,10 @@ pub enum Cause {
     Budget,
     /// The shell, which moves the connection to its home.
     HandOver,
+    /// The growth of the connection's own quota.
+    Quota,
+    /// Answers about earlier publishes of the same connection.
+    Answers,
 }
 
 /// A source of publishes.
@@ -98,7 +102,8 @@ impl Waiting {
             Cause::Deliver(shard) => shard.index(),
             Cause::Request(shard) => self.shards + shard.index(),
             Cause::FanOut => 2 * self.shards,
-            Cause::Budget | Cause::HandOver => 2 * self.shards + 1,
+            // The last three have no queue: each such connection is resumed on its own.
+            Cause::Budget | Cause::HandOver | Cause::Quota | Cause::Answers => 2 * self.shards + 1,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Topic names and topic filters in checked form, shared subscriptions, inbound topic aliases.
+//! Topic names and topic filters in checked form, shared and exclusive subscriptions, inbound topic
+//! aliases, delayed topics, and topics made by rules.
 //!
 //! Invariants worth naming:
 //! * a [`TopicName`] or [`TopicFilter`] was checked when it was made; nobody checks it again;
@@ -9,16 +10,21 @@ pub mod filter;
 pub mod level;
 pub mod name;
 pub mod shared;
+pub mod delayed;
+pub mod template;
+pub mod rewrite;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 pub use alias::AliasTable;
+pub use delayed::Delayed;
 pub use filter::TopicFilter;
 pub use level::{Level, Levels};
 pub use name::TopicName;
 pub use shared::Subscription;
+pub use template::{Captures, Identity, Template};
 
 /// Longest topic name or filter in bytes: what a length-prefixed string can carry [MQTT-4.7.3-3].
 pub const MAX_TOPIC_BYTES: usize = 65_535;

@@ -146,3 +146,111 @@ fn aliases_stay_in_their_range() {
     assert_eq!((aliases.get(3), aliases.get(4)), (Some("c"), None));
     assert!(!AliasTable::new(0).set(1, "a"));
 }
+
+#[test]
+fn exclusive_subscriptions_are_parsed() {
+    let exclusive = Subscription::parse("$exclusive/a/+/#");
+    assert_eq!(exclusive, Ok(Subscription::Exclusive(filter("a/+/#"))));
+    let nested = Subscription::parse("$share/g/$exclusive/a").expect("a shared one");
+    assert_eq!(nested.filter().as_str(), "$exclusive/a");
+    assert_eq!(nested.prefix("$share/g/$exclusive/a"), "$share/g/");
+    assert!(Subscription::parse("$exclusive/").is_err());
+    assert!(Subscription::parse("$exclusive/a#").is_err());
+    for plain in ["$exclusive", "$exclusives/a", "a/$exclusive/b"] {
+        assert_eq!(Subscription::parse(plain), Ok(Subscription::Plain(filter(plain))));
+    }
+}
+
+#[test]
+fn delayed_topics_are_parsed() {
+    let parsed = |text| Delayed::parse(text).expect("a delayed topic").ok();
+    assert_eq!(parsed("$delayed/15/x/y"), Some(Delayed { seconds: 15, topic: "x/y" }));
+    assert_eq!(parsed("$delayed/0//"), Some(Delayed { seconds: 0, topic: "/" }));
+    assert_eq!(parsed("$delayed/4294967295/x").map(|d| d.seconds), Some(u32::MAX));
+    for wrong in [
+        "$delayed/",
+        "$delayed/5",
+        "$delayed/5/",
+        "$delayed//x",
+        "$delayed/+5/x",
+        "$delayed/-1/x",
+        "$delayed/1.5/x",
+        "$delayed/4294967296/x",
+        "$delayed/5/x/#",
+        "$delayed/5/$delayed/5/x",
+    ] {
+        assert_eq!(parsed(wrong), None, "{wrong}");
+    }
+    for plain in ["$delayed", "$delayedx/5/x", "a/$delayed/5/x"] {
+        assert_eq!(Delayed::parse(plain), None, "{plain}");
+        assert_eq!(delayed::target(plain), plain);
+    }
+    assert_eq!(delayed::target("$delayed/5/x"), "x");
+}
+
+/// What a rule makes of a text for client `c1` of user `ann`.
+fn rewritten(rule: &str, to: &str, text: &str) -> Option<String> {
+    let captures = rewrite::captures(filter(rule), text)?;
+    let client = Identity { client_id: "c1", user_name: Some("ann") };
+    Template::new(to).expect("a template").fill(&client, &captures)
+}
+
+#[test]
+fn rules_rewrite_topics_and_filters() {
+    let vectors: &[(&str, &str, &str, Option<&str>)] = &[
+        ("x/#", "z/$1", "x/y/1", Some("z/y/1")),
+        ("x/#", "z/$1", "x", Some("z")),
+        ("x/#", "$1", "x", Some("")),
+        ("x/#", "z/$1/end", "x", Some("z/end")),
+        ("x/#", "z/$1", "xy", None),
+        ("x/+/z/#", "$2/$1", "x/y/z/1/2", Some("1/2/y")),
+        ("x/+", "z/$1/$1", "x/", Some("z//")),
+        ("x/+", "z/$1", "x/y/z", None),
+        ("x/y", "%u/%c/fixed", "x/y", Some("ann/c1/fixed")),
+        ("x/y", "100%%/$$1/$x", "x/y", Some("100%/$1/$x")),
+        ("jobs/+", "$delayed/5/jobs/$1", "jobs/a", Some("$delayed/5/jobs/a")),
+        // Filters of subscribers.
+        ("x/#", "z/$1", "x/#", Some("z/#")),
+        ("x/#", "z/$1", "x/+/a", Some("z/+/a")),
+        ("x/+", "z/$1", "x/+", Some("z/+")),
+        ("x/+", "z/$1", "x/#", None),
+        ("x/y", "z", "x/+", None),
+        ("x/#", "z/$1", "#", None),
+        // [MQTT-4.7.2-1]
+        ("#", "z/$1", "$SYS/x", None),
+        ("+/x", "z/$1", "$SYS/x", None),
+        ("$SYS/#", "z/$1", "$SYS/x", Some("z/x")),
+    ];
+    for (rule, to, text, expected) in vectors {
+        assert_eq!(rewritten(rule, to, text).as_deref(), *expected, "{rule} → {to} on {text}");
+    }
+}
+
+#[test]
+fn rules_match_topics_as_filters_do() {
+    let topics = ["x", "x/y", "x/y/z", "x//", "/x", "$x", "$x/y", "y/x"];
+    let rules = ["#", "+", "x/#", "x/+", "+/y", "+/+/#", "x/y", "$x/#", "/+", "x/+/+"];
+    for (rule, topic) in rules.iter().flat_map(|r| topics.iter().map(move |t| (r, t))) {
+        let expected = filter(rule).matches(name(topic));
+        let found = rewrite::captures(filter(rule), topic).is_some();
+        assert_eq!(found, expected, "{rule} on {topic}");
+    }
+}
+
+#[test]
+fn names_of_clients_stay_one_level() {
+    let template = Template::new("t/%u/%c").expect("a template");
+    let fill = |client_id, user_name| {
+        template.fill(&Identity { client_id, user_name }, &Captures::default())
+    };
+    assert_eq!(fill("a", Some("b")).as_deref(), Some("t/b/a"));
+    assert_eq!(fill("a", None), None);
+    for wide in ["+", "#", "a/b", "a+"] {
+        assert_eq!((fill(wide, Some("b")), fill("a", Some(wide))), (None, None), "{wide}");
+    }
+    for wrong in ["", "a\0", "a/%x", "50%"] {
+        assert!(Template::new(wrong).is_err(), "{wrong}");
+    }
+    let template = Template::new("$2/$9").expect("a template");
+    assert_eq!((template.captures(), template.names_user()), (9, false));
+}

@@ -93,10 +93,13 @@ impl Client {
         let clean = !keeps && random.one_in(4) || self.incarnation == 0 && random.one_in(2);
         let clean = clean && (fifth || !keeps) || self.uncertain && !world.plan.stable;
         let expiry = if keeps { LONG_EXPIRY } else { [0, 2, 30, LONG_EXPIRY][random.below(4)] };
+        // A session whose name its client may never learn must end with its connection.
+        let expiry = if self.id.is_empty() { 0 } else { expiry };
         let receive_maximum = [1, 2, 5, 65_535][random.below(4)];
         let will_choice = (!self.settled && random.one_in(3))
             .then(|| (TOPICS[PLAIN_TOPICS + random.below(2)], qos(random), random.one_in(6)));
         let delay_s = if fifth { [0, 0, 1, 5][random.below(4)] } else { 0 };
+        let keep_alive = if self.settled { 0 } else { [0, 0, 1, 2, 60][random.below(5)] };
         let will = will_choice.map(|(topic, qos, retain)| {
             let about = (qos, retain, false);
             let fate = Some(WillFate::Open);
@@ -107,7 +110,7 @@ impl Client {
         let out = ConnectOut {
             version: self.version,
             clean_start: clean,
-            keep_alive: 0,
+            keep_alive,
             client_id: &self.id,
             will: will.map(|(_, topic, qos, retain)| Will {
                 qos,
@@ -138,7 +141,14 @@ impl Client {
         ));
         let will = will.map(|(serial, ..)| (serial, delay_s));
         let most = if fifth { usize::from(receive_maximum) } else { 65_535 };
-        self.link = Some(Link::new(pipe, clean, (most, self.maximum_packet), will));
+        let mut link = Link::new(pipe, clean, (most, self.maximum_packet), will);
+        let expiry_s = match (fifth, clean) {
+            (true, _) => expiry,
+            (false, true) => 0,
+            (false, false) => LONG_EXPIRY,
+        };
+        (link.keep_alive_s, link.expiry_s) = (keep_alive, expiry_s);
+        self.link = Some(link);
     }
 
     fn read(&mut self, world: &mut World) -> Result<bool, String> {
@@ -151,8 +161,8 @@ impl Client {
         let bytes = world.pipes[link.pipe].read(most);
         let mut input = std::mem::take(&mut link.input);
         input.extend_from_slice(&bytes);
-        let World { ledger, plan, pipes, .. } = world;
-        let mut reader = Reader { ledger, plan, pipe: &mut pipes[link.pipe] };
+        let World { ledger, plan, pipes, now, .. } = world;
+        let mut reader = Reader { ledger, plan, pipe: &mut pipes[link.pipe], now: *now };
         let mut at = 0;
         while let Some(frame) =
             codec::frame(&input[at..], usize::MAX).map_err(|e| format!("no packet: {e:?}"))?
@@ -181,8 +191,14 @@ impl Client {
                 ensure!(old.farewell.is_none(), "a packet after DISCONNECT");
                 let packet = codec::decode(&frame, self.version);
                 let packet = packet.map_err(|e| format!("undecodable packet: {e:?}"))?;
-                if let codec::Packet::Disconnect(disconnect) = packet {
-                    old.farewell = Some(disconnect.reason);
+                match packet {
+                    codec::Packet::Disconnect(disconnect) => {
+                        old.farewell = Some(disconnect.reason);
+                    }
+                    codec::Packet::Publish(publish) if publish.packet_id.is_none() => {
+                        self.most_once_taken += 1;
+                    }
+                    _ => {}
                 }
                 at += frame.len;
             }
@@ -211,6 +227,15 @@ impl Client {
         world.pipes[link.pipe].client_closed = true;
         let taken = link.farewell == Some(ReasonCode::SESSION_TAKEN_OVER);
         ensure!(!taken || self.strayed, "taken over by nobody");
+        if link.farewell == Some(ReasonCode::KEEP_ALIVE_TIMEOUT) {
+            let silent = world.now.0 - world.pipes[link.pipe].heard.0;
+            let allowed = u64::from(link.keep_alive_s) * 1_500_000;
+            ensure!(allowed > 0 && silent >= allowed, "closed after {silent} us of {allowed}");
+        }
+        let fifth = self.version == Version::V5;
+        let told = link.farewell == Some(ReasonCode::SERVER_SHUTTING_DOWN);
+        ensure!(told == (world.drains && fifth && !broken), "{:?} at the end", link.farewell);
+        self.note_presence(&link, world.pipes[link.pipe].heard);
         if !link.open {
             (self.strayed, self.uncertain) = (true, true);
             // It may have resumed the session, which cancels a delayed will.
@@ -224,6 +249,14 @@ impl Client {
         let long = if world.random.one_in(6) { 3_000_000 } else { 0 };
         self.reconnect_at = Time(world.now.0 + pause + long);
         Ok(())
+    }
+
+    /// Notes until when a session is kept whose connection is gone, counted from when its core was
+    /// last sure to hold it.
+    fn note_presence(&mut self, link: &Link, heard: Time) {
+        let last = link.left_at.map_or(heard, |left| left.min(heard));
+        let until = last.plus_secs(u64::from(link.expiry_s));
+        self.kept_until = (link.open && !self.strayed).then_some(until);
     }
 
     /// A second connection while the first one stands.
@@ -293,6 +326,7 @@ impl Client {
         let about = (qos, retain, empty);
         let who = (self.index, self.incarnation);
         let serial = world.ledger.enter(who, topic, about, None);
+        world.ledger.expires(expiry_s, world.now);
         let bytes = if empty { Vec::new() } else { payload(self.index, serial, len) };
         if let Some(id) = id {
             let id = id.get();
@@ -484,10 +518,18 @@ impl Client {
         let reason = if with_will { ReasonCode::DISCONNECT_WITH_WILL } else { ReasonCode::SUCCESS };
         trace(format_args!("client {} leaves: {reason}", self.index));
         let version = self.version;
-        let packet = Disconnect { reason, ..Disconnect::default() };
+        let asked = self.link.as_ref().map_or(0, |link| link.expiry_s);
+        let may_change = version == Version::V5 && asked > 0 && !world.plan.stable;
+        let change = may_change && world.random.one_in(2);
+        let session_expiry = change.then(|| [0, 2, LONG_EXPIRY][world.random.below(3)]);
+        let packet = Disconnect { reason, session_expiry, ..Disconnect::default() };
         self.write(world, |out| packet.encode(version, out));
+        let now = world.now;
         let Some(link) = &mut self.link else { return };
         link.left = Some(reason);
+        link.left_at = Some(now);
+        // The packet may get lost with its connection.
+        link.expiry_s = link.expiry_s.min(session_expiry.unwrap_or(u32::MAX));
         if world.random.one_in(3) {
             let pipe = &mut world.pipes[link.pipe];
             (pipe.client_closed, pipe.broken) = (true, true);

@@ -77,6 +77,8 @@ pub struct Session {
     pub incoming: BTreeMap<u16, Option<Serial>>,
     pub held: Vec<Held>,
     pub seen: BTreeMap<Serial, Seen>,
+    /// Packet identifiers of all QoS 1 and 2 messages: no run is so long that one is used twice.
+    pub taken: BTreeSet<u16>,
     /// First live arrivals in order.
     pub arrivals: Vec<(&'static str, QoS, Serial)>,
     /// The last of each publisher by topic, QoS and way.
@@ -121,6 +123,12 @@ pub struct Link {
     /// The last packet was DISCONNECT with this reason.
     pub farewell: Option<ReasonCode>,
     pub lazy_until: Time,
+    /// Seconds; zero: none.
+    pub keep_alive_s: u16,
+    /// Session expiry in force, in seconds.
+    pub expiry_s: u32,
+    /// When DISCONNECT was sent.
+    pub left_at: Option<Time>,
 }
 
 impl Link {
@@ -153,6 +161,9 @@ impl Link {
             will,
             farewell: None,
             lazy_until: Time(0),
+            keep_alive_s: 0,
+            expiry_s: 0,
+            left_at: None,
         }
     }
 }
@@ -196,6 +207,10 @@ pub struct Client {
     pub uncertain: bool,
     /// Not to connect before the broker is done with this one.
     pub waits_for: Option<PipeId>,
+    /// QoS 0 messages read on all connections.
+    pub most_once_taken: u64,
+    /// Until when the session outlives the last connection, if it is known.
+    pub kept_until: Option<Time>,
 }
 
 /// What reading a packet needs to know.
@@ -204,6 +219,7 @@ pub struct Reader<'w> {
     pub plan: &'w Plan,
     /// The connection, for what has to be sent at once.
     pub pipe: &'w mut Pipe,
+    pub now: Time,
 }
 
 macro_rules! ensure {
@@ -224,6 +240,10 @@ impl Client {
         client.index = index;
         client.id = format!("client-{index}");
         client.version = version;
+        if fifth && !plan.stable && random.one_in(6) {
+            // The broker finds one.
+            client.id.clear();
+        }
         client.group = (index >= 2 && random.one_in(3)).then(|| random.below(GROUPS.len()));
         client.retain_as_published = fifth && random.one_in(6);
         client.no_local = fifth && random.one_in(8);
@@ -261,6 +281,8 @@ impl Client {
             maximum_packet: None,
             uncertain: false,
             waits_for: None,
+            most_once_taken: 0,
+            kept_until: None,
         }
     }
 
@@ -295,6 +317,9 @@ impl Client {
         if let Packet::Disconnect(disconnect) = packet {
             link.farewell = Some(disconnect.reason);
         }
+        if let Packet::Publish(publish) = &packet {
+            self.most_once_taken += u64::from(publish.packet_id.is_none());
+        }
         if link.left.is_some() {
             return Ok(());
         }
@@ -320,15 +345,7 @@ impl Client {
                 let Some(Asked::Subscribe(held)) = asked else {
                     return Err(format!("SUBACK for {:?}", suback.packet_id));
                 };
-                let step = world.ledger.step();
-                let reasons: Vec<ReasonCode> = suback.reasons().collect();
-                ensure!(reasons.len() == held.len(), "{reasons:?} for {held:?}");
-                for (at, reason) in held.into_iter().zip(reasons) {
-                    let held = &mut self.session.held[at];
-                    ensure!(reason.0 == held.qos as u8, "{reason} for {held:?}");
-                    held.held = Some(step);
-                }
-                Ok(())
+                self.subscribed(&held, &suback.reasons().collect::<Vec<_>>(), world.ledger.step())
             }
             Packet::Unsuback(unsuback) => {
                 let asked = link.asked.remove(&unsuback.packet_id.get());
@@ -354,12 +371,32 @@ impl Client {
         }
     }
 
+    /// A SUBACK for subscriptions `held` arrived at `step`.
+    fn subscribed(
+        &mut self,
+        held: &[usize],
+        reasons: &[ReasonCode],
+        step: u64,
+    ) -> Result<(), String> {
+        ensure!(reasons.len() == held.len(), "{reasons:?} for {held:?}");
+        for (at, reason) in held.iter().zip(reasons) {
+            let held = &mut self.session.held[*at];
+            ensure!(reason.0 == held.qos as u8, "{reason} for {held:?}");
+            held.held = Some(step);
+        }
+        Ok(())
+    }
+
     fn connack(&mut self, connack: &Connack<'_>, world: &mut Reader<'_>) -> Result<(), String> {
         let link = self.link.as_mut().expect("it is being read");
         ensure!(!link.open, "a second CONNACK");
         ensure!(connack.reason == ReasonCode::SUCCESS, "refused: {connack:?}");
         ensure!(!(link.clean && connack.session_present), "a session after a clean start");
         link.open = true;
+        let assigned = connack.assigned_client_id.unwrap_or_default();
+        let named = assigned.is_empty() != self.id.is_empty();
+        ensure!(named, "{:?} was assigned {assigned:?}", self.id);
+        self.id += assigned;
         self.uncertain = false;
         let settings = &world.plan.settings;
         link.broker_maximum = usize::from(settings.session.receive_maximum);
@@ -370,6 +407,8 @@ impl Client {
         }
         let lasting = self.lasting && self.incarnation > 0;
         ensure!(connack.session_present || !lasting, "the session was lost");
+        let kept = self.kept_until.take().is_some_and(|until| world.now < until) && !link.clean;
+        ensure!(connack.session_present || !kept, "the session was not kept");
         if let Some(will) = self.pending_will.take()
             && !connack.session_present
         {

@@ -3,7 +3,8 @@
 
 use crate::client::{Client, Held, Reader, Reply, ensure};
 use crate::ledger::{Publication, Serial, serial_of};
-use corelane::codec::{PacketType, Publish, QoS};
+use corelane::base::Time;
+use corelane::codec::{PacketType, Publish, QoS, Version};
 use corelane::shard::placement::Route;
 
 impl Client {
@@ -25,6 +26,7 @@ impl Client {
             world.ledger.will_seen(serial)?;
         }
         self.check_reason(publish, &publication)?;
+        self.check_expiry(publish, &publication, world.now)?;
         let replayed = publish.retain && !self.retain_as_published;
         if replayed {
             self.replayed(serial, publish.dup, &publication, world)
@@ -42,6 +44,7 @@ impl Client {
         let link = self.link.as_mut().expect("it is being read");
         let Some(id) = publish.packet_id else { return Ok(false) };
         let id = id.get();
+        self.session.taken.insert(id);
         ensure!(link.in_flight.insert(id), "identifier {id} is in use: {publish:?}");
         ensure!(
             link.in_flight.len() <= link.receive_maximum,
@@ -82,6 +85,30 @@ impl Client {
             && publication.will.is_none();
         let no_local = self.no_local && self.group.is_none();
         ensure!(!(no_local && own && !publish.retain), "no local, but {publish:?}");
+        Ok(())
+    }
+
+    /// An expired message never leaves; what is left of its time is told.
+    fn check_expiry(
+        &self,
+        publish: &Publish<'_>,
+        publication: &Publication,
+        now: Time,
+    ) -> Result<(), String> {
+        if self.version != Version::V5 {
+            return Ok(());
+        }
+        let told = publish.properties.message_expiry;
+        let Some((seconds, sent)) = publication.expiry else {
+            ensure!(told.is_none(), "{publish:?} of {publication:?}");
+            return Ok(());
+        };
+        // What was sent in time is sent again at any time [MQTT-4.4.0-1].
+        let least = u32::from(!publish.dup);
+        let elapsed = (now.0 - sent.0) / 1_000_000;
+        let surely = u64::from(seconds).saturating_sub(elapsed);
+        let fits = |told: u32| (least..=seconds).contains(&told) && u64::from(told) >= surely;
+        ensure!(told.is_some_and(fits), "{publish:?} of {publication:?} at {now:?}");
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What was published, and what became of it as far as its publisher knows.
 
+use corelane::base::Time;
 use corelane::codec::QoS;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +43,8 @@ pub struct Publication {
     pub will: Option<WillFate>,
     /// A message without payload, which clears a retained one.
     pub empty: bool,
+    /// Seconds of message expiry, and when the PUBLISH was first sent.
+    pub expiry: Option<(u32, Time)>,
 }
 
 /// All messages of a run and its clock of events.
@@ -86,8 +89,16 @@ impl Ledger {
             accepted: None,
             will,
             empty,
+            expiry: None,
         });
         self.publications.len() as Serial - 1
+    }
+
+    /// The message that was entered last expires.
+    pub fn expires(&mut self, seconds: Option<u32>, now: Time) {
+        if let Some(publication) = self.publications.last_mut() {
+            publication.expiry = seconds.map(|seconds| (seconds, now));
+        }
     }
 
     /// A message is sent again.

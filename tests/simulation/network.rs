@@ -1,7 +1,7 @@
 //! The network between clients and cores: byte pipes that deliver in random pieces, hold only so
 //! much toward a slow reader, and break anywhere.
 
-use corelane::base::Prng;
+use corelane::base::{Prng, Time};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,8 @@ pub struct Pipe {
     pub accepted: bool,
     /// The broker closed it with bytes still unsent.
     pub hurried: bool,
+    /// When bytes last arrived at a core.
+    pub heard: Time,
     /// Set when the transport was dropped on its way between two cores.
     pub lost: Arc<AtomicBool>,
 }

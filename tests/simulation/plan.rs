@@ -118,6 +118,8 @@ fn settings(random: &mut Prng, shards: usize, lossless: bool) -> Settings {
     );
     let limits = &mut settings.limits;
     limits.out_buffer_bytes = pick(random, &[16, 100, 1000, 10_000, 2_000_000]);
+    limits.retained_messages = if lossless { 1 << 20 } else { pick(random, &[0, 1, 3, 1 << 20]) };
+    limits.retained_bytes = if lossless { 1 << 30 } else { pick(random, &[100, 4000, 1 << 30]) };
     limits.topic_alias_maximum = pick(random, &[0, 2, 32]);
     limits.match_cache_bytes = pick(random, &[0, 300, 1 << 20]);
     limits.wills_per_tick = pick(random, &[1, 2, 256]);

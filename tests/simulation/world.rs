@@ -4,10 +4,10 @@ use crate::client::Client;
 use crate::ledger::Ledger;
 use crate::network::{Pipe, PipeId, Transport};
 use crate::plan::Plan;
-use crate::trace;
+use crate::{REPORTING, trace};
 use corelane::base::{Prng, Time};
 use corelane::mesh;
-use corelane::shard::{Command, ConnectionKey, Shard};
+use corelane::shard::{Command, ConnectionKey, Measured, Shard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,9 @@ const LINGER: u64 = 1_000_000;
 
 /// Rounds in which a healed run must come to rest.
 const LONGEST_HEALING: usize = 20_000;
+
+/// Rounds between two looks at the accounts.
+const ACCOUNTS_EVERY: usize = 16;
 
 /// Rounds without any movement after which an unfinished run is a stall.
 const STALL: usize = 30;
@@ -84,6 +87,12 @@ impl Core {
         self.asleep && !self.woken.load(Ordering::SeqCst)
     }
 
+    /// The shell was told to stop; whoever tells it wakes it.
+    pub fn stop(&mut self) {
+        self.shard.drain();
+        self.asleep = false;
+    }
+
     /// One turn of the shell's loop; true when anything happened.
     pub fn turn(&mut self, world: &mut Surroundings<'_>) -> bool {
         self.shard.begin(world.now);
@@ -113,7 +122,7 @@ impl Core {
     fn accept(&mut self, world: &mut Surroundings<'_>) -> bool {
         let arriving = std::mem::take(&mut self.arriving);
         for pipe in &arriving {
-            match self.shard.open(0) {
+            match self.shard.open(0, None) {
                 Some(key) => {
                     world.pipes[*pipe].accepted = true;
                     self.register(key, *pipe, Reading::Once);
@@ -170,6 +179,7 @@ impl Core {
         let most = if world.healed { 4096 } else { world.plan.piece_bytes };
         let count = pipe.up.len().min(1 + world.random.below(most));
         let piece: Vec<u8> = pipe.up.drain(..count).collect();
+        pipe.heard = world.now;
         if socket.reading == Reading::Once {
             socket.reading = Reading::Nothing;
         }
@@ -237,6 +247,7 @@ impl Core {
                     None => self.shard.released(key),
                 },
                 Command::HandOver(key) => self.hand_over(key, world),
+                Command::Measure => self.shard.measured(&Measured::default()),
                 Command::Adopt(key, carried) => match carried.downcast::<Transport>() {
                     Ok(transport) => self.register(key, transport.arrive(), Reading::Nothing),
                     Err(_) => unreachable!("only transports are carried"),
@@ -322,13 +333,18 @@ pub struct World {
     pub healed: bool,
     /// Rounds so far.
     pub round: usize,
+    /// The broker is stopping.
+    pub drains: bool,
 }
 
 impl World {
     /// The world of `seed`.
     pub fn new(seed: u64) -> World {
         let mut random = Prng::new(seed ^ 0x5eed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        if REPORTING.contains(&seed) {
+            plan.settings.sys_interval_us = 1_000_000 << random.below(3);
+        }
         let now = Time(1_000_000);
         let ends = mesh::build(plan.shards, plan.mesh);
         let cores = ends
@@ -347,6 +363,7 @@ impl World {
             now,
             healed: false,
             round: 0,
+            drains: false,
         }
     }
 
@@ -397,7 +414,10 @@ impl World {
                 still &= !self.turn_core(at);
             }
         }
-        let calm = |core: &Core| core.shard.counters().over_budget == 0;
+        let calm = |core: &Core| {
+            let counters = core.shard.counters();
+            counters.over_budget == 0 && counters.keep_alive_timeouts == 0 && !self.drains
+        };
         self.ledger.is_calm = !self.plan.closes_slow_clients() && self.cores.iter().all(calm);
         for at in 0..self.clients.len() {
             let mut client = std::mem::replace(&mut self.clients[at], Client::absent());
@@ -409,6 +429,9 @@ impl World {
             if pipe.lost.load(Ordering::Relaxed) {
                 pipe.broker_closed = true;
             }
+        }
+        if self.round.is_multiple_of(ACCOUNTS_EVERY) {
+            self.judge_accounts()?;
         }
         Ok(still && self.cores.iter().all(Core::is_asleep))
     }

@@ -1,0 +1,78 @@
+//! UNSUBSCRIBE, and what else takes a subscription out of the index.
+
+use super::Shard;
+use super::connection::ConnectionKey;
+use super::input::Flow;
+use super::session::{SessionSlot, Subscribed, key_of};
+use super::subscribe::News;
+use crate::codec::{self, ReasonCode, Unsubscribe, Version};
+use crate::topic::{Subscription, TopicFilter};
+
+impl Shard {
+    /// Handles an UNSUBSCRIBE.
+    pub(super) fn unsubscribe(&mut self, key: ConnectionKey, packet: &Unsubscribe<'_>) -> Flow {
+        let Some(slot) = self.session_of(key) else { return Flow::Stop };
+        let mut reasons = Vec::new();
+        for text in packet.filters() {
+            reasons.push(if self.has_rewrites() {
+                let text = self.rewrite_filter(&self.identity(key), text);
+                self.unsubscribe_one(slot, &text)
+            } else {
+                self.unsubscribe_one(slot, text)
+            });
+        }
+        self.clients.answer(key, |version, out| {
+            let codes = if version == Version::V5 { &reasons[..] } else { &[] };
+            codec::encode_unsuback(version, packet.packet_id, codes, out);
+        });
+        Flow::Next
+    }
+
+    fn unsubscribe_one(&mut self, slot: SessionSlot, text: &str) -> ReasonCode {
+        let Ok(parsed) = Subscription::parse(text) else {
+            return ReasonCode::TOPIC_FILTER_INVALID;
+        };
+        let exclusive = matches!(parsed, Subscription::Exclusive(_));
+        let text = parsed.key(text);
+        let session = self.clients.sessions.get(slot);
+        let known = session.and_then(|session| session.subscriptions.get(text));
+        if known.is_none_or(|known| known.is_exclusive() != exclusive) {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        }
+        let Some(subscribed) = self.clients.forget_subscription(slot, text) else {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        };
+        self.abandon_replays(slot, Some(text));
+        self.leave(slot, text, subscribed);
+        ReasonCode::SUCCESS
+    }
+
+    /// Takes one subscription of a session out of the index.
+    pub(super) fn leave(&mut self, slot: SessionSlot, text: &str, subscribed: Subscribed) {
+        match subscribed {
+            // Its arbiter hears of it when it has answered.
+            Subscribed::Reserving { .. } => {}
+            Subscribed::Exclusive { node, serial } => {
+                self.leave(slot, text, Subscribed::Plain(node));
+                self.leave_exclusive(text, serial);
+            }
+            Subscribed::Plain(node) => {
+                let last = self.index.unsubscribe(node, key_of(slot)).is_last();
+                if !last {
+                    return;
+                }
+                self.announced.remove(&node);
+                if let Ok(filter) = TopicFilter::new(text) {
+                    self.index.clear_interest(filter, self.me);
+                    if !self.owners_elsewhere(filter).is_empty() {
+                        self.untold.push_back(News::Interest(text.into()));
+                    }
+                }
+            }
+            Subscribed::Shared(group) => {
+                self.index.leave_group(group, key_of(slot));
+                self.group_changed(text);
+            }
+        }
+    }
+}
