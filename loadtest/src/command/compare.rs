@@ -147,6 +147,9 @@ fn figure(runs: &[Run], pick: impl Fn(&Outcome) -> f64) -> f64 {
 
 /// Why the first failed run failed.
 fn failure(runs: &[Run]) -> Option<String> {
+    if runs.is_empty() {
+        return Some("not run".into());
+    }
     runs.iter().find_map(|run| match run {
         Err(reason) => Some(reason.clone()),
         Ok(outcome) if outcome.passed() => None,
