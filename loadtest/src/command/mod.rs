@@ -56,7 +56,7 @@ pub fn perform(action: &Action) -> Result<Done> {
         return scenarios(args);
     }
     let requests = Arc::new(Requests::new(Vec::new()));
-    let _signals = SignalThread::start(Arc::clone(&requests))?;
+    let _signals = SignalThread::start(Arc::clone(&requests), || {})?;
     match action {
         Action::Run(args) => run::run(args, &requests),
         Action::Compare(args) => compare::compare(args, &requests),
