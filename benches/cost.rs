@@ -202,7 +202,7 @@ impl Host {
         for number in 0.. {
             let id = format!("client-{home}-{number}-{}", self.shards[0].session_count());
             self.shards[home].begin(self.now);
-            let key = self.shards[home].open(0).expect("room in the lobby");
+            let key = self.shards[home].open(0, None).expect("room in the lobby");
             let properties =
                 ConnectProperties { topic_alias_maximum: 0, ..ConnectProperties::default() };
             let mut packet = Vec::new();

@@ -47,11 +47,16 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs a broker with one shard for each of `places` until SIGTERM or SIGINT.
+/// Runs a broker with one shard for each of `places` until SIGTERM or SIGINT; calls `reload` on a
+/// thread of its own for each SIGHUP.
 ///
 /// # Errors
 /// The host refuses something that the broker needs, or a core failed while running.
-pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
+pub fn serve(
+    config: &Config,
+    places: &[ShardPlace],
+    reload: impl FnMut() + Send + 'static,
+) -> Result<(), StartError> {
     let driver = driver_settings(config);
     net::probe(&driver).map_err(|error| StartError::new(error.to_string(), error.remedy()))?;
     let clock = Clock::start();
@@ -84,7 +89,7 @@ pub fn serve(config: &Config, places: &[ShardPlace]) -> Result<(), StartError> {
     let on_thread = |error: io::Error| {
         StartError::new(format!("a helper thread: {error}"), "raise the limit of threads")
     };
-    let _signals = SignalThread::start(requests.clone()).map_err(on_thread)?;
+    let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
     let _watcher = Watcher::start(heartbeat(config), clock, hearts).map_err(on_thread)?;
     run(cores, &requests)
 }
@@ -254,10 +259,12 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         },
         tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
         connect_deadlines_us: deadlines.collect(),
+        listener_names: config.listeners.iter().map(|l| l.name.as_str().into()).collect(),
         anonymous: config.listeners.iter().map(|l| l.allow_anonymous).collect(),
         max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
         lobby: config.listeners.iter().map(|listener| listener.lobby).sum(),
         rules: config.listeners.iter().map(ListenerRules::from).collect(),
+        sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
         ..Settings::new(placement)
     }
 }

@@ -87,7 +87,7 @@ impl Host {
     /// A connected client and the shard on which it lives.
     fn connect(&mut self, id: &str, version: Version) -> (usize, ConnectionKey) {
         self.shards[0].begin(self.now);
-        let key = self.shards[0].open(0).expect("room in the lobby");
+        let key = self.shards[0].open(0, None).expect("room in the lobby");
         let mut packet = Vec::new();
         let properties =
             ConnectProperties { topic_alias_maximum: 3, ..ConnectProperties::default() };
@@ -154,7 +154,7 @@ fn idle_connections() {
     let before = LIVE_BYTES.load(Ordering::Relaxed);
     for number in 0..CONNECTIONS {
         host.shards[0].begin(host.now);
-        let key = host.shards[0].open(0).expect("room in the lobby");
+        let key = host.shards[0].open(0, None).expect("room in the lobby");
         let (mut packet, client_id) = (Vec::new(), format!("client-{number:05}"));
         ConnectOut { client_id: &client_id, keep_alive: 60, ..ConnectOut::default() }
             .encode(&mut packet);

@@ -43,7 +43,7 @@ pub enum Command {
 }
 
 /// Options of `serve`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct ServeArgs {
     /// The configuration file (TOML)
     #[arg(long, short, value_name = "FILE")]
@@ -82,7 +82,7 @@ pub struct TopologyArgs {
 }
 
 /// Which cores are used.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct CoreArgs {
     /// CPUs that carry shards: "auto" or a list such as 0,2-5
     #[arg(long, value_name = "LIST")]

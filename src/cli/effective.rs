@@ -30,7 +30,7 @@ pub fn serve(args: &ServeArgs) -> Result<Config, Refusal> {
         config.listeners = listeners(args, &mut faults);
     }
     if let Some(level) = args.log_level.as_deref().and_then(LogLevel::from_word) {
-        config.runtime.log_level = level;
+        config.log.level = level;
     }
     refuse(&faults).map(|()| config)
 }

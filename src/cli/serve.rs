@@ -2,12 +2,13 @@
 
 use super::args::ServeArgs;
 use super::effective;
+use super::log::Log;
 use super::refusal::Refusal;
 use crate::broker;
-use crate::config::{Config, LogLevel};
+use crate::config::{self, Config};
 use std::path::Path;
-use tracing::level_filters::LevelFilter;
-use tracing::{info, warn};
+use std::sync::Arc;
+use tracing::{error, info, warn};
 use tuning::cpulist;
 use tuning::host::{self, Facts, Needs, Severity};
 use tuning::placement::PlacementPlan;
@@ -24,25 +25,36 @@ const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 /// The configuration has faults, or the host does not allow a start.
 pub fn run(args: &ServeArgs) -> Result<(), Refusal> {
     let config = effective::serve(args)?;
-    log_to_stderr(config.runtime.log_level);
+    let log = Arc::new(Log::start(&config.log));
     let (_, plan) = effective::place(&config)?;
     check_host(&config, plan.shards.len())?;
     greet(&config, &plan);
-    broker::serve(&config, &plan.shards)?;
+    let (args, mut running) = (args.clone(), config.clone());
+    broker::serve(&config, &plan.shards, move || reload(&args, &log, &mut running))?;
     Ok(())
 }
 
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
+/// Reads the configuration again and takes over what a running broker can: `log.*`. Says which
+/// other keys differ from what runs.
+fn reload(args: &ServeArgs, log: &Log, running: &mut Config) {
+    let new = match effective::serve(args) {
+        Ok(new) => new,
+        Err(refusal) => {
+            for line in refusal.to_string().lines() {
+                error!("nothing was taken over: {}", line.trim());
+            }
+            return;
+        }
     };
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours);
-    subscriber.with_max_level(level).with_target(false).init();
+    log.apply(&new.log);
+    let changed = config::differences(running, &new).into_iter();
+    let (taken, waiting): (Vec<_>, Vec<_>) = changed.partition(|key| key.starts_with("log."));
+    running.log = new.log;
+    let none = |keys: &[String]| if keys.is_empty() { "none".into() } else { keys.join(", ") };
+    info!(changed = none(&taken), "the configuration was read again");
+    if !waiting.is_empty() {
+        warn!("these changes need a restart: {}", waiting.join(", "));
+    }
 }
 
 /// Raises the limit of open files, refuses a host that blocks the start and logs what limits it.

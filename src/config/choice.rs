@@ -43,6 +43,16 @@ choice! {
 }
 
 choice! {
+    /// How a line of the log looks.
+    pub enum LogFormat {
+        /// Time, level and message, then `name=value` for each field.
+        "text" => Text,
+        /// One JSON object.
+        "json" => Json,
+    }
+}
+
+choice! {
     /// How much is logged.
     pub enum LogLevel {
         /// Only what keeps the broker from working.

@@ -106,7 +106,9 @@ fn values(config: &Config, out: &mut String) -> std::fmt::Result {
     section("[topics]", &config.topics, out)?;
     section("[session]", &config.session, out)?;
     section("[protocol]", &config.protocol, out)?;
-    section("[limits]", &config.limits, out)
+    section("[limits]", &config.limits, out)?;
+    section("[sys]", &config.sys, out)?;
+    section("[log]", &config.log, out)
 }
 
 fn section<S: Section>(title: &str, section: &S, out: &mut String) -> std::fmt::Result {

@@ -8,8 +8,10 @@
 
 pub mod choice;
 mod cpus;
+mod difference;
 mod explain;
 pub mod fault;
+mod filter;
 pub mod key;
 mod name;
 mod nearest;
@@ -24,18 +26,20 @@ mod topic;
 mod tests;
 
 pub use choice::{
-    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
-    SendRetained, Sleep,
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
+    Route, SendRetained, Sleep,
 };
 pub use cpus::Cpus;
+pub use difference::differences;
 pub use explain::explain;
 pub use fault::Fault;
+pub use filter::{LogFilter, LogRule};
 pub use name::{ListenerName, PropertyText, TopicPrefix};
 pub use parse::{listener, parse};
 pub use reference::reference;
 pub use table::{
-    AutoSubscribeRule, DepthRule, LimitsConfig, ListenerConfig, PinRule, ProtocolConfig,
-    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, TopicsConfig,
+    AutoSubscribeRule, DepthRule, LimitsConfig, ListenerConfig, LogConfig, PinRule, ProtocolConfig,
+    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, SysConfig, TopicsConfig,
 };
 pub use topic::{ClientPattern, RuleFilter};
 
@@ -55,6 +59,10 @@ pub struct Config {
     pub protocol: ProtocolConfig,
     /// Ceilings on everything else.
     pub limits: LimitsConfig,
+    /// What the broker tells of itself.
+    pub sys: SysConfig,
+    /// What is logged.
+    pub log: LogConfig,
 }
 
 impl Default for Config {
@@ -66,6 +74,8 @@ impl Default for Config {
             session: SessionConfig::default(),
             protocol: ProtocolConfig::default(),
             limits: LimitsConfig::default(),
+            sys: SysConfig::default(),
+            log: LogConfig::default(),
         }
     }
 }

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 /// Names that may stand at the top of the text.
-const SECTIONS: [&str; 6] = ["runtime", "listener", "topics", "session", "protocol", "limits"];
+const SECTIONS: [&str; 8] =
+    ["runtime", "listener", "topics", "session", "protocol", "limits", "sys", "log"];
 
 /// Reads a configuration. Keys left out have their defaults; the empty text is the default
 /// configuration.
@@ -41,6 +42,8 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
         session: scan.table(root),
         protocol: scan.table(root),
         limits: scan.table(root),
+        sys: scan.table(root),
+        log: scan.table(root),
     }
 }
 

@@ -1,8 +1,8 @@
 //! How single values are read from TOML and written back.
 
 use super::choice::{
-    Choice, LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
-    SendRetained, Sleep,
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
+    Route, SendRetained, Sleep,
 };
 use super::key::{Bounds, Key, Section};
 use super::name::PropertyText;
@@ -136,7 +136,7 @@ macro_rules! words {
         }
     )+ };
 }
-words!(Sleep, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
+words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
 words!(RewriteAction, SendRetained);
 
 /// Reads a string through `check`.

@@ -5,10 +5,11 @@
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
 use super::choice::{
-    LateOverflow, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
+    LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
     SendRetained, Sleep,
 };
 use super::cpus::Cpus;
+use super::filter::LogFilter;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
 use super::name::{ListenerName, PropertyText, TopicPrefix};
 use super::read::Scan;
@@ -73,8 +74,6 @@ section! {
         mesh_bytes: usize = 2_097_152, within(64 * KIB, GIB), "bytes", Restart;
         /// Grace that connections get when the broker is told to stop.
         drain_s: u32 = 10, within(0, 3600), "s", Restart;
-        /// How much is logged.
-        log_level: LogLevel = LogLevel::Info, FREE, "", Restart;
     }
 }
 
@@ -334,6 +333,30 @@ section! {
     }
 }
 
+section! {
+    /// What the broker tells of itself under `$SYS/`.
+    "sys", Table => pub struct SysConfig {
+        /// Time between two rounds of `$SYS` messages; 0 means none.
+        interval_s: u32 = 10, within(0, 3600), "s", Restart;
+    }
+}
+
+section! {
+    /// What is logged, and how. SIGHUP makes a running broker read these keys again.
+    "log", Table => pub struct LogConfig {
+        /// How a line looks: for reading, or one JSON object each.
+        format: LogFormat = LogFormat::Text, FREE, "", Live;
+        /// How much is logged.
+        level: LogLevel = LogLevel::Info, FREE, "", Live;
+        /// Other levels for parts of the broker, such as
+        /// `"corelane::shard=debug,corelane::net=off"`. A level without a name replaces `level`.
+        filter: LogFilter = LogFilter::default(), FREE, "", Live;
+        /// Lines of one kind that one second may bring; those above are only counted. 0 means no
+        /// limit.
+        similar_per_s: u32 = 50, within(0, 1_000_000), "lines", Live;
+    }
+}
+
 /// `Default` where every key has one.
 macro_rules! defaults {
     ($($section:ident),+) => { $(
@@ -345,6 +368,7 @@ macro_rules! defaults {
     )+ };
 }
 defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, ProtocolConfig, LimitsConfig);
+defaults!(SysConfig, LogConfig);
 
 /// A section as the reference page shows it.
 pub struct SectionRows {
@@ -375,6 +399,8 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<AutoSubscribeRule>(),
         rows::<ProtocolConfig>(),
         rows::<LimitsConfig>(),
+        rows::<SysConfig>(),
+        rows::<LogConfig>(),
     ]
 }
 

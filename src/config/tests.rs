@@ -341,12 +341,14 @@ fn what_is_shown_reads_back() {
     config.topics.pin =
         vec![PinRule { prefix: TopicPrefix::new("a \"b\"").expect("a prefix"), shard: 1 }];
     let written = format!(
-        "[runtime]\n{}[[listener]]\n{}[topics]\n{}[session]\n{}[limits]\n{}",
+        "[runtime]\n{}[[listener]]\n{}[topics]\n{}[session]\n{}[limits]\n{}[sys]\n{}[log]\n{}",
         text(&config.runtime),
         text(&config.listeners[0]),
         text(&config.topics),
         text(&config.session),
-        text(&config.limits)
+        text(&config.limits),
+        text(&config.sys),
+        text(&config.log)
     );
     assert_eq!(parse(&written), Ok(config));
 }

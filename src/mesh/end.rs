@@ -297,12 +297,17 @@ impl MeshEnd {
         !self.unsent.is_empty()
     }
 
-    /// Blocks of this core that are neither in its pools nor on their way back to them.
-    pub fn blocks_out(&self) -> usize {
-        let free = self.request_pool.free() + self.deliver_pool.free();
-        let peers = self.peers.iter().flatten();
-        let back: usize = peers.map(|p| p.requests_out.back() + p.delivers_out.back()).sum();
-        self.block_count() - free - back
+    /// Blocks of requests and of deliveries to others that are written, under way or being read.
+    pub fn blocks_in_use(&self) -> (usize, usize) {
+        let peers = || self.peers.iter().flatten();
+        let requests: usize = peers().map(|peer| peer.requests_out.back()).sum();
+        let delivers: usize = peers().map(|peer| peer.delivers_out.back()).sum();
+        (self.request_pool.in_use() - requests, self.deliver_pool.in_use() - delivers)
+    }
+
+    /// Most blocks of one kind.
+    pub fn blocks_limit(&self) -> usize {
+        self.request_pool.limit()
     }
 
     /// Replies that other shards still owe.

@@ -50,9 +50,14 @@ impl Pool {
         }
     }
 
-    /// Blocks that nobody uses.
-    pub fn free(&self) -> usize {
-        self.free.len()
+    /// Blocks that are not free.
+    pub fn in_use(&self) -> usize {
+        self.allocated - self.free.len()
+    }
+
+    /// Most blocks that the pool lets exist, but for entries larger than a block.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Blocks that exist: free, open, in rings and being read.
@@ -160,6 +165,11 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Blocks that came back and were not collected yet.
+    pub fn returned(&self) -> usize {
+        self.spent.slots()
     }
 
     /// Whether a block waits for [`Sender::push`].

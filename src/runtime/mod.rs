@@ -8,9 +8,11 @@ pub mod clock;
 pub mod doorbell;
 pub mod executor;
 pub mod heartbeat;
+pub mod process;
 pub mod reactor;
 pub mod signal;
 pub mod sleep;
+pub mod usage;
 #[cfg(test)]
 mod tests;
 

@@ -9,12 +9,14 @@
 
 use super::clock::Clock;
 use super::heartbeat::{Heart, Stage};
+use super::process;
 use super::signal::{Requests, Stopping};
 use super::sleep::Sleeper;
-use crate::base::Time;
+use super::usage::{Doing, Usage};
+use crate::base::{ShardId, Time};
 use crate::mesh::Carried;
 use crate::net::{Driver, Event, SocketKey};
-use crate::shard::{Command, ConnectionKey, Shard};
+use crate::shard::{Command, ConnectionKey, HostFigures, Measured, Shard};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -57,6 +59,7 @@ pub struct Reactor {
     inflow: Inflow,
     /// The last turn left enough for the next one.
     laden: bool,
+    usage: Usage,
 }
 
 /// How input comes in: as a stream of crumbs, which are worth gathering, or not.
@@ -127,6 +130,7 @@ impl Reactor {
             drain_until: None,
             inflow: Inflow::default(),
             laden: false,
+            usage: Usage::new(clock.now()),
         }
     }
 
@@ -138,6 +142,7 @@ impl Reactor {
         let mut idle_since: Option<Time> = None;
         loop {
             let now = self.clock.now();
+            self.usage.mark(now, Doing::Work);
             let turn = self.turn(now)?;
             if self.is_finished(requests.stopping(), now) {
                 self.heart.beat(now, Stage::Asleep);
@@ -149,6 +154,7 @@ impl Reactor {
             }
             let since = *idle_since.get_or_insert(now);
             if now.since(since) < self.settings.spin {
+                self.usage.was(Doing::Poll);
                 std::hint::spin_loop();
                 continue;
             }
@@ -162,8 +168,11 @@ impl Reactor {
         self.shard.begin(now);
         self.driver.expire(now);
         if self.inflow.is_crumbs(now) && !self.laden && !self.settings.gather.is_zero() {
+            self.usage.was(Doing::Poll);
             self.driver.gather(GATHERED, self.settings.gather)?;
-            self.shard.begin(self.clock.now());
+            let gathered = self.clock.now();
+            self.usage.mark(gathered, Doing::Work);
+            self.shard.begin(gathered);
         } else {
             self.driver.submit()?;
         }
@@ -208,7 +217,7 @@ impl Reactor {
 
     fn take_events(&mut self) {
         for (listener, fd) in self.accepted.drain(..) {
-            if let Some(key) = self.shard.open(listener) {
+            if let Some(key) = self.shard.open(listener, process::peer(&fd)) {
                 self.driver.register(SocketKey::from(key), fd);
                 self.driver.read_once(SocketKey::from(key));
             }
@@ -237,9 +246,20 @@ impl Reactor {
                 }
                 Command::HandOver(key) => self.hand_over(key),
                 Command::Adopt(key, carried) => self.adopt(key, carried),
+                Command::Measure => self.measure(),
             }
         }
         any
+    }
+
+    /// Tells the shard how the time was spent.
+    fn measure(&mut self) {
+        self.usage.mark(self.clock.now(), Doing::Work);
+        let [busy_us, polled_us, asleep_us] = self.usage.spent_us();
+        let lag_us_max = self.usage.take_lag_us_max();
+        let first = self.shard.id() == ShardId(0);
+        let host = if first { process::figures() } else { HostFigures::default() };
+        self.shard.measured(&Measured { busy_us, polled_us, asleep_us, lag_us_max, host });
     }
 
     fn hand_over(&mut self, key: ConnectionKey) {
@@ -320,6 +340,7 @@ impl Reactor {
         until = self.closing.values().copied().fold(until, Time::min);
         until = self.drain_until.map_or(until, |end| until.min(end));
         let at_most = until.since(now).min(LONGEST_SLEEP);
+        self.usage.mark(now, Doing::Sleep);
         self.heart.beat(now, Stage::Asleep);
         let slept = sleeper.sleep(&mut self.driver, Some(at_most)).await;
         bell.wake_up();

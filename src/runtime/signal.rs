@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -26,7 +26,6 @@ pub enum Stopping {
 #[derive(Debug, Default)]
 pub struct Requests {
     stops: AtomicU8,
-    reload: AtomicBool,
     wakers: Vec<Arc<Waker>>,
 }
 
@@ -52,17 +51,6 @@ impl Requests {
         self.wake_all();
     }
 
-    /// Asks to read the configuration again.
-    pub fn reload(&self) {
-        self.reload.store(true, Ordering::Release);
-        self.wake_all();
-    }
-
-    /// Whether a reload was asked for since the last call; one caller gets it.
-    pub fn take_reload(&self) -> bool {
-        self.reload.load(Ordering::Relaxed) && self.reload.swap(false, Ordering::AcqRel)
-    }
-
     fn wake_all(&self) {
         for waker in &self.wakers {
             waker.wake();
@@ -77,18 +65,20 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Takes SIGTERM, SIGINT and SIGHUP of the process over.
+    /// Takes SIGTERM, SIGINT and SIGHUP of the process over; `reload` is called for each SIGHUP.
     ///
     /// # Errors
     /// When the handlers or the thread cannot be set up.
-    pub fn start(requests: Arc<Requests>) -> io::Result<SignalThread> {
+    pub fn start(
+        requests: Arc<Requests>,
+        mut reload: impl FnMut() + Send + 'static,
+    ) -> io::Result<SignalThread> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = signals.handle();
         let thread = Builder::new().name("corelane-signal".to_owned()).spawn(move || {
             for signal in signals.forever() {
                 if signal == SIGHUP {
-                    tracing::info!("SIGHUP: reload");
-                    requests.reload();
+                    reload();
                 } else {
                     requests.stop();
                     tracing::info!(signal, stopping = ?requests.stopping(), "asked to stop");

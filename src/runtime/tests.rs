@@ -224,16 +224,18 @@ fn signals_become_requests_and_wake_the_cores() {
     let mut driver = driver();
     driver.watch(waker.watched().expect("a second handle")).expect("an eventfd");
     let requests = Arc::new(Requests::new(vec![waker]));
-    let signals = SignalThread::start(requests.clone()).expect("handlers");
+    let (report, reloads) = std::sync::mpsc::channel();
+    let signals =
+        SignalThread::start(requests.clone(), move || report.send(()).expect("it listens"))
+            .expect("handlers");
     let mut raise = |signal| {
         signal_hook::low_level::raise(signal).expect("our own process");
         while woken(&mut driver) == 0 {
             driver.wait(None).expect("the ring works");
         }
     };
-    assert!(!requests.take_reload());
-    raise(signal_hook::consts::SIGHUP);
-    assert!(requests.take_reload() && !requests.take_reload());
+    signal_hook::low_level::raise(signal_hook::consts::SIGHUP).expect("our own process");
+    assert_eq!(reloads.recv(), Ok(()));
     assert_eq!(requests.stopping(), Stopping::No);
     raise(signal_hook::consts::SIGTERM);
     assert_eq!(requests.stopping(), Stopping::Drain);

@@ -5,7 +5,7 @@ use super::counters::DropCause;
 use super::entry::{self, Scope};
 use super::fanout::FanOut;
 use super::waiting::Cause;
-use crate::base::{CoreSet, ShardId, Time};
+use crate::base::{CoreSet, PublisherId, ShardId, Time};
 use crate::codec::{QoS, ReasonCode};
 use crate::index::Matched;
 use crate::retain::SetOutcome;
@@ -145,6 +145,8 @@ impl Shard {
         let expires: Time = view.expires;
         match self.retained.set(topic, message, bytes, self.sequence, expires) {
             SetOutcome::Stored { .. } => {}
+            // A figure that has no room is no loss to anybody.
+            _ if view.publisher == PublisherId::BROKER => {}
             SetOutcome::RefusedCount | SetOutcome::RefusedBytes => {
                 self.clients.dropped(DropCause::RetainedLimit, 1);
             }

@@ -19,6 +19,7 @@ impl Shard {
             .is_some_and(|outgoing| outgoing.qos == codec::QoS::AtLeastOnce);
         if at_least_once && session.window.acknowledge(ack.packet_id).is_some() {
             self.clients.counters.deliveries_acknowledged += 1;
+            self.clients.inflight -= 1;
             self.clients.refill(slot);
         }
     }
@@ -37,7 +38,10 @@ impl Shard {
         };
         match outcome {
             Pubrec::Release => self.acknowledge(key, PacketType::Pubrel, ack.packet_id, None),
-            Pubrec::Refused => self.clients.refill(slot),
+            Pubrec::Refused => {
+                self.clients.inflight -= 1;
+                self.clients.refill(slot);
+            }
             Pubrec::Unknown => self.acknowledge(
                 key,
                 PacketType::Pubrel,
@@ -52,6 +56,7 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return };
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         if session.window.complete(ack.packet_id) {
+            self.clients.inflight -= 1;
             self.clients.refill(slot);
         }
     }

@@ -2,8 +2,10 @@
 
 use super::Shard;
 use super::connection::ConnectionKey;
+use super::events::{Ending, Happening};
 use super::input::Flow;
 use super::memory::Pressure;
+use super::sys::is_reserved;
 use crate::codec::{ConnackOut, Connect, PacketType, ReasonCode, Version, Will};
 use crate::topic::{TopicName, delayed};
 
@@ -110,6 +112,9 @@ impl Shard {
         {
             return refuse(ReasonCode::TOPIC_NAME_INVALID, "the will topic is not valid");
         }
+        if is_reserved(delayed::target(will.topic)) {
+            return refuse(ReasonCode::NOT_AUTHORIZED, "the will topic is the broker's own");
+        }
         if will.properties.response_topic.is_some_and(|topic| TopicName::new(topic).is_err()) {
             // [MQTT-3.3.2-14]
             let what = "the will's response topic is no topic name";
@@ -137,6 +142,7 @@ impl Shard {
         &mut self,
         key: ConnectionKey,
         connect: &Connect<'_>,
+        client_id: &str,
         refusal: Refusal,
     ) -> Flow {
         if let Some(connection) = self.clients.connections.get_mut(key)
@@ -146,7 +152,9 @@ impl Shard {
         }
         self.clients.counters.connects_refused += 1;
         self.answer_refusal(key, connect.version, refusal);
-        self.end_connection(key, false);
+        let Refusal { reason, what } = refusal;
+        self.tell_of(key, client_id, Happening::Refused { reason, what });
+        self.end_connection(key, Ending::Refused);
         Flow::Stop
     }
 
@@ -158,7 +166,6 @@ impl Shard {
         refusal: Refusal,
     ) {
         let Refusal { reason, what } = refusal;
-        tracing::info!(%reason, what, "CONNECT refused");
         debug_assert!(reason.is_for(PacketType::Connack), "{reason} in CONNACK");
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.version = version;

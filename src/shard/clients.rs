@@ -4,7 +4,7 @@
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::counters::{Counters, DropCause};
 use super::memory::Pressure;
-use super::session::{Session, SessionSlot};
+use super::session::{Session, SessionSlot, Subscribed};
 use super::settings::Settings;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, PublishOut, ReasonCode, Version};
@@ -84,6 +84,10 @@ pub(super) struct Clients {
     /// Scratch of the encoder.
     pub(super) scratch: Vec<u8>,
     pub(super) identifiers: Vec<u32>,
+    /// Sessions with a connection, subscriptions of all sessions, and messages in their windows.
+    pub(super) connected: usize,
+    pub(super) subscriptions: usize,
+    pub(super) inflight: usize,
     /// Bytes in all inboxes.
     pub(super) unfinished: usize,
     /// Bytes of all stored messages.
@@ -109,6 +113,9 @@ impl Clients {
             drained: Vec::new(),
             scratch: Vec::new(),
             identifiers: Vec::new(),
+            connected: 0,
+            subscriptions: 0,
+            inflight: 0,
             unfinished: 0,
             ledger: Ledger::default(),
             pressure: Pressure::default(),
@@ -135,7 +142,9 @@ impl Clients {
             out.truncate(before);
             return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));
         }
-        connection.answered += connection.out.len() - before;
+        let added = connection.out.len() - before;
+        connection.answered += added;
+        self.counters.answers_sent += u64::from(added > 0);
         self.bound_answers(key);
     }
 
@@ -195,8 +204,33 @@ impl Clients {
                 connection.unreleased = connection.unreleased.saturating_sub(1);
             }
             connection.answered += connection.out.len() - before;
+            self.counters.answers_sent += 1;
         }
         self.bound_answers(key);
+    }
+
+    /// Notes a subscription in its session.
+    pub(super) fn keep_subscription(
+        &mut self,
+        slot: SessionSlot,
+        text: impl Into<Box<str>>,
+        place: Subscribed,
+    ) {
+        if let Some(session) = self.sessions.get_mut(slot) {
+            let old = session.subscriptions.insert(text.into(), place);
+            self.subscriptions += usize::from(old.is_none());
+        }
+    }
+
+    /// Takes a subscription out of its session.
+    pub(super) fn forget_subscription(
+        &mut self,
+        slot: SessionSlot,
+        text: &str,
+    ) -> Option<Subscribed> {
+        let subscribed = self.sessions.get_mut(slot)?.subscriptions.remove(text);
+        self.subscriptions -= usize::from(subscribed.is_some());
+        subscribed
     }
 
     /// The connection of a session, if it is one that can be written to.

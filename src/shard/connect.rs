@@ -1,8 +1,9 @@
 //! CONNECT: whose it is, take-over, resumption, CONNACK.
 
 use super::admit::Refusal;
-use super::connection::{ConnectionKey, Phase};
+use super::connection::{ConnectionKey, Greeting, Phase};
 use super::entry::{self, Entry};
+use super::events::{Ending, Happening};
 use super::input::Flow;
 use super::quota::Quota;
 use super::session::{Session, SessionSlot, Will, key_of};
@@ -16,6 +17,7 @@ use crate::mesh::{Attachment, Carried};
 use crate::session::{MessageView, Outbox, Payload, Receiving, Window};
 use crate::topic::Identity;
 use hashbrown::HashMap;
+use std::net::SocketAddr;
 
 impl Shard {
     /// The first packet of a connection [MQTT-3.1.0-1].
@@ -40,7 +42,7 @@ impl Shard {
         };
         let listener = self.clients.connections.get(key).map_or(0, |c| c.listener);
         if let Err(refusal) = self.admit_version(&connect, listener) {
-            return self.turn_away(key, &connect, refusal);
+            return self.turn_away(key, &connect, connect.client_id, refusal);
         }
         let assigned;
         let client_id = if connect.client_id.is_empty() {
@@ -65,7 +67,7 @@ impl Shard {
             will.topic = &will_topic;
         }
         if let Err(refusal) = self.admit(&connect, client_id, listener) {
-            return self.turn_away(key, &connect, refusal);
+            return self.turn_away(key, &connect, client_id, refusal);
         }
         self.establish(key, &connect, client_id);
         Flow::Next
@@ -110,9 +112,17 @@ impl Shard {
             properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get);
         let expiry_s = self.attach(slot, key, connect);
         self.arm_keep_alive(key);
-        self.acknowledge_connect(key, connect, client_id, present, expiry_s);
+        if !self.acknowledge_connect(key, connect, client_id, present, expiry_s) {
+            // Nothing may be sent without it.
+            return self.end_connection(key, Ending::Refused);
+        }
         self.commands.push_back(Command::Established(key));
-        tracing::debug!(client_id, version = ?connect.version, present, "connected");
+        let (version, session_present) = (connect.version, present);
+        self.tell_of(
+            key,
+            client_id,
+            Happening::Connected { version, session_present, keep_alive_s },
+        );
         if present {
             self.clients.refill(slot);
         }
@@ -164,7 +174,7 @@ impl Shard {
         if let Some(old) = session.connection {
             self.clients.counters.taken_over += 1;
             self.say_goodbye(old, ReasonCode::SESSION_TAKEN_OVER, None);
-            self.end_connection(old, true);
+            self.end_connection(old, Ending::TakenOver);
         }
         // A will whose delay runs is published when the session is discarded and cancelled when
         // it is resumed [MQTT-3.1.3-9].
@@ -187,6 +197,7 @@ impl Shard {
         let expiry_s = asked.min(settings.max_expiry_s);
         if let Some(session) = self.clients.sessions.get_mut(slot) {
             session.connection = Some(key);
+            self.clients.connected += 1;
             session.version = connect.version;
             session.expiry_s = expiry_s;
             session.asked_expiry_s = asked;
@@ -232,6 +243,7 @@ impl Shard {
         }
     }
 
+    /// Writes the CONNACK; false where it is larger than what the client takes.
     fn acknowledge_connect(
         &mut self,
         key: ConnectionKey,
@@ -239,7 +251,7 @@ impl Shard {
         client_id: &str,
         present: bool,
         expiry_s: u32,
-    ) {
+    ) -> bool {
         let settings = &self.clients.settings;
         let protocol = &settings.protocol;
         let asked = connect.properties.session_expiry.unwrap_or(0);
@@ -266,6 +278,12 @@ impl Shard {
         self.clients.explain(key, information, |version, information, out| {
             ConnackOut { response_information: information, ..answer }.encode(version, out);
         });
+        let Some(connection) = self.clients.connections.get_mut(key) else { return false };
+        let written = !connection.out.is_empty();
+        if written {
+            connection.greeting = Greeting::Written;
+        }
+        written
     }
 
     /// Sets the keep-alive timer of a connection [MQTT-3.1.2-22].
@@ -302,19 +320,27 @@ impl Shard {
             return Some((News::HandOver { key, home, listener, carried }, cause));
         }
         let block = self.mesh.request(home, len, 0);
-        entry::write(block, &Entry::HandOver { listener, unparsed });
+        entry::write(block, &Entry::HandOver { listener, peer: connection.peer, unparsed });
         block.attachments.push(Attachment::Carried(carried));
         self.clients.counters.handed_over += 1;
+        self.end_connection(key, Ending::Moved);
         self.released(key);
         None
     }
 
     /// Takes in a connection that another shard handed over.
-    pub(super) fn adopt(&mut self, listener: u16, unparsed: &[u8], carried: Carried) {
+    pub(super) fn adopt(
+        &mut self,
+        (listener, peer): (u16, Option<SocketAddr>),
+        unparsed: &[u8],
+        carried: Carried,
+    ) {
         self.lobby += 1;
         self.clients.counters.connections_opened += 1;
-        let key: Key<super::Connection> = self.insert_connection(listener);
+        let key: Key<super::Connection> = self.insert_connection(listener, peer);
         self.commands.push_back(Command::Adopt(key, carried));
         self.receive(key, unparsed);
+        // They were counted where they came in.
+        self.clients.counters.bytes_received -= unparsed.len() as u64;
     }
 }

@@ -7,6 +7,7 @@ use crate::codec::{PublishOut, Version};
 use crate::index::{Matched, SessionKey};
 use crate::session::{Outbox, PendingAcks};
 use crate::topic::{AliasTable, GivenAliases, Naming};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Names a connection on its shard. The shell keeps its sockets under the same keys.
@@ -23,6 +24,17 @@ pub enum Phase {
     Open,
     /// Its last bytes are on their way; nothing more is read.
     Draining,
+}
+
+/// Where the CONNACK of a connection is. Before it nothing else may be sent [MQTT-3.2.0-1].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Greeting {
+    /// Not written.
+    Owed,
+    /// In the output that the shell has not taken.
+    Written,
+    /// With the shell, or further.
+    Taken,
 }
 
 /// Bytes received and not yet processed: an unfinished packet, or what waits for room.
@@ -98,7 +110,15 @@ pub struct TopicCache {
 pub struct Connection {
     pub(super) key: ConnectionKey,
     pub(super) phase: Phase,
+    pub(super) greeting: Greeting,
     pub(super) listener: u16,
+    /// Where it came from, where that is known.
+    pub(super) peer: Option<SocketAddr>,
+    /// When this core got it.
+    pub(super) opened: Time,
+    /// Bytes received and bytes handed over for sending.
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
     pub(super) version: Version,
     pub(super) session: Option<SessionKey>,
     /// What the client called itself, kept where rules about topics or subscriptions exist.
@@ -146,11 +166,21 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(key: ConnectionKey, listener: u16, now: Time) -> Connection {
+    pub(super) fn new(
+        key: ConnectionKey,
+        listener: u16,
+        peer: Option<SocketAddr>,
+        now: Time,
+    ) -> Connection {
         Connection {
             key,
             phase: Phase::Lobby,
+            greeting: Greeting::Owed,
             listener,
+            peer,
+            opened: now,
+            bytes_in: 0,
+            bytes_out: 0,
             version: Version::V311,
             session: None,
             user_name: None,

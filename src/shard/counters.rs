@@ -1,5 +1,7 @@
 //! What a shard counts. Written by its core alone; a copy is handed out for reading.
 
+use crate::codec::ReasonCode;
+
 /// Why a message was not delivered to somebody who should have got it. Each drop has one cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DropCause {
@@ -25,11 +27,13 @@ pub enum DropCause {
     Refused,
     /// The core was out of memory.
     Memory,
+    /// A client published under `$SYS`, where only the broker may.
+    Reserved,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 11] = [
+    pub const ALL: [DropCause; 12] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -41,6 +45,7 @@ impl DropCause {
         DropCause::RetainedLimit,
         DropCause::Refused,
         DropCause::Memory,
+        DropCause::Reserved,
     ];
 
     /// The label under which the cause is reported.
@@ -57,9 +62,14 @@ impl DropCause {
             DropCause::RetainedLimit => "retained_limit",
             DropCause::Refused => "refused",
             DropCause::Memory => "memory",
+            DropCause::Reserved => "reserved",
         }
     }
 }
+
+/// The first reason code that is a failure, and how many of them are counted apart.
+const FIRST_FAULT: u8 = 0x80;
+const FAULTS: usize = 32;
 
 macro_rules! counters {
     ($( $(#[$doc:meta])* $name:ident ),+ $(,)?) => {
@@ -69,22 +79,47 @@ macro_rules! counters {
             $( $(#[$doc])* pub $name: u64, )+
             /// Deliveries that did not happen, by [`DropCause`].
             pub drops: [u64; DropCause::ALL.len()],
+            /// The protocol errors by reason code, the first one being 0x80.
+            pub faults: [u64; FAULTS],
         }
 
         impl Counters {
-            /// All counters with their names, the drops by cause last.
+            /// How many words all of them take.
+            pub(super) const WORDS: usize =
+                [$( stringify!($name) ),+].len() + DropCause::ALL.len() + FAULTS;
+
+            /// All counters, drops by cause and faults by reason last.
+            pub(super) fn words(&self) -> impl Iterator<Item = u64> {
+                [$( self.$name ),+].into_iter().chain(self.drops).chain(self.faults)
+            }
+
+            /// The counters out of their words.
+            pub(super) fn from_words(words: impl IntoIterator<Item = u64>) -> Counters {
+                let mut words = words.into_iter();
+                let mut next = || words.next().unwrap_or_default();
+                Counters {
+                    $( $name: next(), )+
+                    drops: std::array::from_fn(|_| next()),
+                    faults: std::array::from_fn(|_| next()),
+                }
+            }
+
+            /// All counters with their names, drops by cause and faults by reason last.
             pub fn entries(&self) -> impl Iterator<Item = (String, u64)> {
                 let plain = [$( (stringify!($name).to_owned(), self.$name) ),+];
                 let drops = DropCause::ALL.map(|cause| {
                     (format!("dropped_{}", cause.label()), self.drops[cause as usize])
                 });
-                plain.into_iter().chain(drops)
+                plain.into_iter().chain(drops).chain(self.fault_entries())
             }
 
             /// Adds the counters of another shard.
             pub fn add(&mut self, other: &Counters) {
                 $( self.$name += other.$name; )+
                 for (sum, more) in self.drops.iter_mut().zip(other.drops) {
+                    *sum += more;
+                }
+                for (sum, more) in self.faults.iter_mut().zip(other.faults) {
                     *sum += more;
                 }
             }
@@ -113,12 +148,16 @@ counters! {
     taken_over,
     /// Connections closed because the peer broke the protocol.
     protocol_errors,
+    /// Connections closed because their CONNECT did not arrive in time.
+    connect_timeouts,
     /// Connections closed by their keep-alive.
     keep_alive_timeouts,
     /// Bytes received.
     bytes_received,
     /// Bytes handed to the shell for sending.
     bytes_sent,
+    /// Packets received, of every type.
+    packets_received,
     /// PUBLISH packets received.
     publishes_received,
     /// QoS 1 and 2 messages refused, because a core was full or a topic rule said so.
@@ -135,6 +174,8 @@ counters! {
     deliveries_sent,
     /// QoS 1 and 2 copies acknowledged by their client, with whatever reason code.
     deliveries_acknowledged,
+    /// Packets sent that are no PUBLISH.
+    answers_sent,
     /// Entries forwarded to an owner.
     forwarded,
     /// Entries delivered to another core.
@@ -155,6 +196,27 @@ impl Counters {
     /// Counts `count` deliveries that did not happen.
     pub fn dropped(&mut self, cause: DropCause, count: usize) {
         self.drops[cause as usize] += count as u64;
+    }
+
+    /// Packets sent, of every type.
+    pub fn packets_sent(&self) -> u64 {
+        self.publishes_sent + self.answers_sent
+    }
+
+    /// Counts a peer that broke the protocol. A reason that is not counted apart counts as
+    /// unspecified.
+    pub fn fault(&mut self, reason: ReasonCode) {
+        let at = usize::from(reason.0.wrapping_sub(FIRST_FAULT));
+        self.protocol_errors += 1;
+        self.faults[if at < FAULTS { at } else { 0 }] += 1;
+    }
+
+    /// The faults with the standard's names of their reasons.
+    fn fault_entries(&self) -> impl Iterator<Item = (String, u64)> {
+        (FIRST_FAULT..).zip(self.faults).filter_map(|(code, count)| {
+            let name = ReasonCode(code).name()?.to_lowercase().replace(' ', "_");
+            Some((format!("protocol_errors_{name}"), count))
+        })
     }
 
     /// All drops.

@@ -271,6 +271,7 @@ impl Clients {
             return self.dropped(DropCause::TooLarge, 1);
         }
         out.packet_id = Some(session.window.send(outgoing));
+        self.inflight += 1;
         connection.write(&out, &mut self.output);
         self.counters.publishes_sent += 1;
     }
@@ -351,7 +352,7 @@ impl Clients {
                     // Treated as sent [MQTT-3.1.2-25].
                     too_large += 1;
                     if qos == QoS::AtLeastOnce {
-                        session.window.acknowledge(id);
+                        self.inflight -= usize::from(session.window.acknowledge(id).is_some());
                         continue;
                     }
                     // The client may have got it on its last connection and hold the identifier
@@ -364,6 +365,7 @@ impl Clients {
                 let (kind, reason) = (codec::PacketType::Pubrel, ReasonCode::SUCCESS);
                 let writer = connection.writer(&mut self.output);
                 codec::encode_ack(kind, version, id, reason, None, writer);
+                self.counters.answers_sent += 1;
             }
         }
         self.dropped(DropCause::TooLarge, too_large);

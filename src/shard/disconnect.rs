@@ -2,6 +2,7 @@
 
 use super::connection::{ConnectionKey, Phase};
 use super::counters::DropCause;
+use super::events::Ending;
 use super::input::Flow;
 use super::publish::{Destination, Routed};
 use super::session::{SessionSlot, slot_of};
@@ -27,7 +28,8 @@ impl Shard {
             session.expiry_s = expiry_s.min(self.clients.settings.session.max_expiry_s);
         }
         let normal = version != Version::V5 || packet.reason == ReasonCode::SUCCESS;
-        self.end_connection(key, !normal);
+        let reason = packet.reason;
+        self.end_connection(key, Ending::Disconnected { reason, with_will: !normal });
         Flow::Stop
     }
 
@@ -41,12 +43,12 @@ impl Shard {
             connection.ended = true;
             return;
         }
-        self.end_connection(key, true);
+        self.end_connection(key, Ending::Lost);
     }
 
     /// The shell closed the connection and will not mention it again.
     pub fn released(&mut self, key: ConnectionKey) {
-        self.end_connection(key, true);
+        self.end_connection(key, Ending::Lost);
         if let Some(connection) = self.clients.connections.remove(key) {
             self.clients.counters.connections_closed += 1;
             if let Some(open) = self.open.get_mut(usize::from(connection.listener)) {
@@ -57,9 +59,9 @@ impl Shard {
         }
     }
 
-    /// Takes a connection from its session and lets it drain. `with_will`: the end is not one that
-    /// deletes the will.
-    pub(super) fn end_connection(&mut self, key: ConnectionKey, with_will: bool) {
+    /// Takes a connection from its session and lets it drain.
+    pub(super) fn end_connection(&mut self, key: ConnectionKey, ending: Ending) {
+        self.tell_end(key, ending);
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         match connection.phase {
             Phase::Draining => return,
@@ -79,14 +81,16 @@ impl Shard {
         self.clients.dropped(DropCause::ConnectionClosed, late);
         self.commands.push_back(Command::Close(key));
         if let Some(session) = session {
-            self.detach(slot_of(session), with_will);
+            self.detach(slot_of(session), ending.with_will());
         }
     }
 
     fn detach(&mut self, slot: SessionSlot, with_will: bool) {
         let now = self.clients.now;
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
-        session.connection = None;
+        if session.connection.take().is_some() {
+            self.clients.connected -= 1;
+        }
         if !with_will {
             session.will = None;
         }
@@ -117,6 +121,7 @@ impl Shard {
         self.publish_will(slot);
         let Some(session) = self.clients.sessions.get_mut(slot) else { return };
         let subscriptions = std::mem::take(&mut session.subscriptions);
+        self.clients.subscriptions -= subscriptions.len();
         // In an order that does not depend on a hash, so that runs can be repeated.
         let mut subscriptions: Vec<_> = subscriptions.into_iter().collect();
         subscriptions.sort_unstable_by(|one, other| one.0.cmp(&other.0));
@@ -126,6 +131,7 @@ impl Shard {
         let Some(session) = self.clients.sessions.remove(slot) else { return };
         self.clients.by_id.remove(&session.client_id);
         self.clients.full_outboxes -= usize::from(session.crowded);
+        self.clients.inflight -= session.window.len();
         let unfinished = session.window.unacknowledged().count() + session.outbox.len();
         self.clients.dropped(DropCause::SessionEnded, unfinished);
         self.clients.counters.sessions_ended += 1;
@@ -163,7 +169,7 @@ impl Shard {
             let delayed = Delayed::is_asked(view.topic);
             let destination = Destination { owner, by_publisher: false, delayed, matched: None };
             match self.route(&view, destination, None) {
-                Ok(Routed::Decided(reason)) if reason.is_error() => self.drop_refused(view.topic),
+                Ok(Routed::Decided(reason)) if reason.is_error() => self.drop_refused(),
                 Ok(_) => {}
                 Err(cause) => {
                     self.waiting.add(cause, Source::Own);
@@ -184,7 +190,7 @@ impl Shard {
                 Some(Phase::Open) => self.say_goodbye(key, reason, None),
                 Some(Phase::Lobby | Phase::HandingOver(_)) => {}
             }
-            self.end_connection(key, true);
+            self.end_connection(key, Ending::Closed(reason));
         }
     }
 }

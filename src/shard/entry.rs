@@ -9,6 +9,7 @@ use crate::codec::QoS;
 use crate::mesh::{Attachment, Block, Carried};
 use crate::session::{MessageView, Payload};
 use bytes::Bytes;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Payloads from this size on cross between cores as one shared reference.
 pub const SHARED_PAYLOAD_BYTES: usize = 4096;
@@ -44,7 +45,7 @@ pub enum Entry<'a> {
     /// REQUEST: the next retained messages of `filter` accepted up to `as_of`.
     Pull { token: u64, filter: &'a str, after: Option<&'a str>, as_of: u64 },
     /// REQUEST: the next attachment is a connection whose CONNECT belongs to the receiver.
-    HandOver { listener: u16, unparsed: &'a [u8] },
+    HandOver { listener: u16, peer: Option<SocketAddr>, unparsed: &'a [u8] },
     /// REQUEST: the sender's `session` wants the exclusive subscription to `filter` (or gives it
     /// back), under `serial`.
     Reserve { filter: &'a str, present: bool, session: u64, serial: u64 },
@@ -133,6 +134,23 @@ impl<'b> Writer<'b> {
     fn optional_text(&mut self, text: Option<&str>) {
         self.u8(u8::from(text.is_some()));
         self.text(text.unwrap_or_default().as_bytes());
+    }
+
+    /// Version of the protocol or 0, address, port: 19 bytes.
+    fn address(&mut self, address: Option<SocketAddr>) {
+        let (kind, port) = match address {
+            None => (0, 0),
+            Some(SocketAddr::V4(address)) => (4, address.port()),
+            Some(SocketAddr::V6(address)) => (6, address.port()),
+        };
+        let octets = match address.map(|address| address.ip()) {
+            Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped().octets(),
+            Some(IpAddr::V6(ip)) => ip.octets(),
+            None => [0; 16],
+        };
+        self.u8(kind);
+        self.block.bytes.extend_from_slice(&octets);
+        self.block.bytes.extend_from_slice(&port.to_le_bytes());
     }
 
     fn message(&mut self, message: &MessageView<'_>) {
@@ -236,9 +254,10 @@ pub fn write(block: &mut Block, entry: &Entry<'_>) {
             out.text(filter.as_bytes());
             out.optional_text(*after);
         }
-        Entry::HandOver { listener, unparsed } => {
+        Entry::HandOver { listener, peer, unparsed } => {
             out = Writer::new(block, HAND_OVER);
             out.u32(u32::from(*listener));
+            out.address(*peer);
             out.text(unparsed);
         }
         Entry::Reserve { filter, present, session, serial } => {
@@ -325,6 +344,17 @@ impl<'a> Reader<'a> {
         present.then_some(text)
     }
 
+    fn address(&mut self) -> Option<SocketAddr> {
+        let (kind, octets) = (self.u8(), self.take(16));
+        let port = u16::from_le_bytes(self.take(2).try_into().expect("2 bytes"));
+        let ip = Ipv6Addr::from(<[u8; 16]>::try_from(octets).expect("16 bytes"));
+        match kind {
+            0 => None,
+            4 => Some(SocketAddr::new(ip.to_canonical(), port)),
+            _ => Some(SocketAddr::new(IpAddr::V6(ip), port)),
+        }
+    }
+
     fn message(&mut self) -> MessageView<'a> {
         let head: &[u8; MESSAGE_HEAD] = self.take(MESSAGE_HEAD).try_into().expect("a head");
         let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
@@ -382,7 +412,8 @@ pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> 
         }
         HAND_OVER => {
             input.used = 1;
-            Entry::HandOver { listener: input.u32() as u16, unparsed: input.bytes() }
+            let (listener, peer) = (input.u32() as u16, input.address());
+            Entry::HandOver { listener, peer, unparsed: input.bytes() }
         }
         DELIVER => {
             let (sequence, plain) = (input.u64(), input.u8() != 0);

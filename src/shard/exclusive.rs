@@ -121,9 +121,8 @@ impl Shard {
         let block = self.mesh.request(arbiter, entry::text_entry_len(wish.filter.len()), 0);
         let filter = &*wish.filter;
         entry::write(block, &Entry::Reserve { filter, present: true, session, serial });
-        if let Some(session) = self.clients.sessions.get_mut(wish.session) {
-            session.subscriptions.insert(wish.filter.clone(), Subscribed::Reserving { serial });
-        }
+        let place = Subscribed::Reserving { serial };
+        self.clients.keep_subscription(wish.session, wish.filter.clone(), place);
         self.expect_answer(wish.gather);
         self.exclusive.asked.insert(serial, wish);
         granted
@@ -132,10 +131,8 @@ impl Shard {
     fn install_exclusive(&mut self, wish: &Reservation, filter: &TopicFilter, serial: u64) {
         let slot = wish.session;
         let node = self.subscribe_plain(slot, wish.gather, filter, wish.subscriber, wish.handling);
-        if let Some(session) = self.clients.sessions.get_mut(slot) {
-            let place = Subscribed::Exclusive { node, serial };
-            session.subscriptions.insert(wish.filter.clone(), place);
-        }
+        let place = Subscribed::Exclusive { node, serial };
+        self.clients.keep_subscription(slot, wish.filter.clone(), place);
     }
 
     /// The arbiter has answered.
@@ -145,10 +142,8 @@ impl Shard {
             self.untold.push_back(News::Granted { wish: Box::new(wish), serial });
             return;
         }
-        if self.is_wanted(&wish, serial)
-            && let Some(session) = self.clients.sessions.get_mut(wish.session)
-        {
-            session.subscriptions.remove(&*wish.filter);
+        if self.is_wanted(&wish, serial) {
+            self.clients.forget_subscription(wish.session, &wish.filter);
         }
         self.answered(wish.gather, Some((wish.position, ReasonCode::QUOTA_EXCEEDED)));
     }

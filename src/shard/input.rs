@@ -1,10 +1,12 @@
 //! Bytes from connections: framing, unfinished packets, and what happens when a source must wait.
 
 use super::connection::{Connection, ConnectionKey, Phase};
+use super::events::Ending;
 use super::waiting::{Cause, Source};
 use super::{Command, Shard};
 use crate::base::Time;
 use crate::codec::{self, DecodeError, Frame, Packet, Publish, ReasonCode, Version};
+use std::net::SocketAddr;
 
 /// What to do after a packet.
 pub(super) enum Flow {
@@ -18,12 +20,19 @@ pub(super) enum Flow {
 
 impl Shard {
     /// A connection was accepted on `listener`. `None`: refused, close it.
-    pub fn open(&mut self, listener: u16) -> Option<ConnectionKey> {
+    pub fn open(&mut self, listener: u16, peer: Option<SocketAddr>) -> Option<ConnectionKey> {
         let settings = &self.clients.settings;
         let at = usize::from(listener);
         let full = settings.max_connections.get(at).is_some_and(|most| self.open[at] >= *most);
-        if self.draining || full || self.lobby >= settings.lobby {
+        let refusal = match () {
+            () if self.draining => Some("the server is shutting down"),
+            () if full => Some("max_connections of the listener are open"),
+            () if self.lobby >= settings.lobby => Some("too many connections without CONNECT"),
+            () => None,
+        };
+        if let Some(what) = refusal {
             self.clients.counters.over_budget += 1;
+            self.tell_turned_away(listener, peer, what);
             return None;
         }
         if !self.admits_connection(listener) {
@@ -31,13 +40,17 @@ impl Shard {
         }
         self.lobby += 1;
         self.clients.counters.connections_opened += 1;
-        Some(self.insert_connection(listener))
+        Some(self.insert_connection(listener, peer))
     }
 
     /// Makes a slot for a connection in the lobby.
-    pub(super) fn insert_connection(&mut self, listener: u16) -> ConnectionKey {
+    pub(super) fn insert_connection(
+        &mut self,
+        listener: u16,
+        peer: Option<SocketAddr>,
+    ) -> ConnectionKey {
         let now = self.clients.now;
-        let vacant = Connection::new(ConnectionKey::from_parts(0, 0), listener, now);
+        let vacant = Connection::new(ConnectionKey::from_parts(0, 0), listener, peer, now);
         let key = self.clients.connections.insert(vacant);
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.key = key;
@@ -59,6 +72,7 @@ impl Shard {
         let now = self.clients.now;
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.last_seen = now;
+        connection.bytes_in += bytes.len() as u64;
         self.clients.counters.bytes_received += bytes.len() as u64;
         if connection.phase == Phase::Draining {
             return;
@@ -174,6 +188,9 @@ impl Shard {
                     Flow::Stop
                 }
             };
+            if !matches!(flow, Flow::Stall(_)) {
+                self.clients.counters.packets_received += 1;
+            }
             match flow {
                 Flow::Next => {}
                 Flow::Stall(cause) => {
@@ -247,18 +264,11 @@ impl Shard {
 
     /// The peer sent something that can't stand: say why and close.
     pub(super) fn fault(&mut self, key: ConnectionKey, error: &DecodeError) -> Flow {
-        self.clients.counters.protocol_errors += 1;
+        self.clients.counters.fault(error.reason);
         let Some(connection) = self.clients.connections.get(key) else { return Flow::Stop };
         let what = connection.problem_information.then_some(error.what);
-        let client = connection
-            .session
-            .and_then(|session| self.clients.sessions.get(super::session::slot_of(session)));
-        let client_id = client.map_or("", |session| &*session.client_id);
-        tracing::info!(client_id, reason = %error.reason, what = error.what, "connection closed");
-        if connection.phase != Phase::Lobby {
-            self.say_goodbye(key, error.reason, what);
-        }
-        self.end_connection(key, true);
+        self.say_goodbye(key, error.reason, what);
+        self.end_connection(key, Ending::Fault { reason: error.reason, what: error.what });
         Flow::Stop
     }
 
@@ -300,7 +310,7 @@ impl Shard {
             return false;
         }
         if connection.ended {
-            self.end_connection(key, true);
+            self.end_connection(key, Ending::Lost);
             return true;
         }
         if connection.read_paused && connection.phase == Phase::Open {

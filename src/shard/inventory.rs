@@ -83,6 +83,7 @@ impl Shard {
     /// What the shard holds at the moment.
     pub fn inventory(&self) -> Inventory {
         let clients = &self.clients;
+        let (requests_out, delivers_out) = self.mesh.blocks_in_use();
         let mut inventory = Inventory {
             connections: clients.connections.len(),
             sessions: clients.sessions.len(),
@@ -97,7 +98,7 @@ impl Shard {
             waiting: self.waiting.len(),
             retained: self.retained.len(),
             timers: self.wheel.len(),
-            blocks_out: self.mesh.blocks_out(),
+            blocks_out: requests_out + delivers_out,
             replies_due: self.mesh.replies_due(),
             unfinished_bytes: clients.unfinished,
             ..Inventory::default()

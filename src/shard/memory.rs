@@ -14,8 +14,9 @@
 //! * nobody waits for memory: a message is accepted, refused or dropped at once.
 
 use super::clients::Clients;
-use super::connection::{Connection, ConnectionKey};
+use super::connection::{Connection, ConnectionKey, Greeting};
 use super::counters::DropCause;
+use super::events::Ending;
 use super::session::{Session, SessionSlot};
 use super::{Settings, Shard};
 use crate::base::Time;
@@ -85,6 +86,9 @@ impl Clients {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.output.bytes -= std::mem::take(&mut connection.counted);
         connection.out = Vec::new();
+        if connection.greeting == Greeting::Written {
+            connection.greeting = Greeting::Owed;
+        }
     }
 
     /// Notes whether the outbox of a session has come close to its bounds, or has left them.
@@ -156,7 +160,7 @@ impl Shard {
             self.clients.counters.over_budget += 1;
             self.clients.discard_output(key);
             self.say_goodbye(key, ReasonCode::QUOTA_EXCEEDED, None);
-            self.end_connection(key, true);
+            self.end_connection(key, Ending::Closed(ReasonCode::QUOTA_EXCEEDED));
         }
     }
 }

@@ -22,21 +22,26 @@ mod delayed;
 mod deliver;
 mod disconnect;
 mod entry;
+mod events;
 mod exclusive;
 mod fanout;
 mod filters;
 mod input;
 mod inventory;
+mod load;
 mod memory;
 mod peer;
 pub mod placement;
 mod publish;
 mod quota;
 mod replay;
+mod report;
 mod rewrite;
 mod session;
 mod settings;
+mod stats;
 mod subscribe;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -45,9 +50,13 @@ mod waiting;
 
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
+pub use events::{ConnectionEvent, Ending, Happening};
 pub use inventory::Inventory;
 pub use placement::Placement;
+pub use report::Measured;
 pub use settings::{ListenerRules, Settings, TickBudget};
+pub use stats::{Board, Gauges, Snapshot};
+pub use sys::HostFigures;
 pub use waiting::Cause;
 
 use crate::base::{Bucket, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
@@ -57,13 +66,14 @@ use crate::mesh::{Bell, Carried, MeshEnd};
 use crate::retain::{RetainLimits, RetainStore};
 use crate::session::Message;
 use clients::Clients;
-use connection::Phase;
+use connection::{Greeting, Phase};
 use delayed::Held;
 use exclusive::Exclusive;
 use fanout::FanOut;
 use hashbrown::HashMap;
 use peer::Lane;
 use replay::Replay;
+use report::Reporting;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -88,6 +98,8 @@ pub enum Command {
     HandOver(ConnectionKey),
     /// A connection arrived from another core with its transport.
     Adopt(ConnectionKey, Carried),
+    /// Say how the core spends its time: call [`Shard::measured`].
+    Measure,
 }
 
 /// The broker of one core. See the module for how it is driven.
@@ -110,8 +122,8 @@ pub struct Shard {
     announced: HashMap<NodeKey, Announcement, foldhash::fast::RandomState>,
     /// What the owners have to be told, once there is room.
     untold: VecDeque<subscribe::News>,
-    /// Messages of the broker itself that wait to be accepted: wills, and delayed messages that
-    /// are due.
+    /// Messages of the broker itself that wait to be accepted: wills, delayed messages that are
+    /// due, and reports.
     own: VecDeque<Rc<Message>>,
     held: Held,
     exclusive: Exclusive,
@@ -142,6 +154,7 @@ pub struct Shard {
     relief_after: Time,
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
+    reporting: Reporting,
 }
 
 impl Shard {
@@ -149,7 +162,7 @@ impl Shard {
     pub fn new(settings: Settings, mesh: MeshEnd, now: Time) -> Shard {
         let (me, shards) = (mesh.me(), mesh.shards());
         let limits = &settings.limits;
-        Shard {
+        let mut shard = Shard {
             me,
             index: Index::new(settings.seed, limits.match_cache_bytes),
             retained: RetainStore::new(RetainLimits {
@@ -189,8 +202,11 @@ impl Shard {
             relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),
+            reporting: Reporting::default(),
             clients: Clients::new(me, settings, now),
-        }
+        };
+        shard.arm_report(shard.first_report(now));
+        shard
     }
 
     /// Which shard this is.
@@ -224,6 +240,7 @@ impl Shard {
         self.serve_waiting();
         self.serve_requests();
         self.release_delayed();
+        self.go_on_with_report();
         self.publish_own();
         self.tell_owners();
         self.expire_timers();
@@ -244,7 +261,7 @@ impl Shard {
             || !self.commands.is_empty()
             || !self.clients.drained.is_empty()
             || !self.clients.doomed.is_empty()
-            || !self.own.is_empty() && self.own_waits.is_none()
+            || (!self.own.is_empty() || self.reporting.has_more()) && self.own_waits.is_none()
             || self.has_due_delayed()
             || !self.untold.is_empty() && self.news_waits.is_none()
     }
@@ -274,6 +291,10 @@ impl Shard {
         }
         debug_assert_eq!(connection.in_flight, 0, "one send at a time");
         connection.in_flight = connection.out.len();
+        if connection.greeting == Greeting::Written {
+            connection.greeting = Greeting::Taken;
+        }
+        connection.bytes_out += connection.in_flight as u64;
         self.clients.output.bytes += connection.in_flight - std::mem::take(&mut connection.counted);
         self.clients.counters.bytes_sent += connection.in_flight as u64;
         Some(std::mem::take(&mut connection.out))
@@ -353,6 +374,10 @@ impl Shard {
 
     /// Tells a client why its connection ends; only MQTT 5 has a packet for it.
     fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode, what: Option<&str>) {
+        let connection = self.clients.connections.get(key);
+        if connection.is_none_or(|connection| connection.greeting == Greeting::Owed) {
+            return;
+        }
         debug_assert!(reason.is_for(PacketType::Disconnect), "{reason} in DISCONNECT");
         self.clients.explain(key, what, |version, what, out| {
             if version == Version::V5 {

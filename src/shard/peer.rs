@@ -178,10 +178,11 @@ impl Shard {
 
     fn take_in(&mut self, block: &mut Block, position: Position) {
         let carried = entry::take_carried(block, position);
-        if let Some((Entry::HandOver { listener, unparsed }, _)) = entry::read(block, position)
+        if let Some((Entry::HandOver { listener, peer, unparsed }, _)) =
+            entry::read(block, position)
             && let Some(carried) = carried
         {
-            self.adopt(listener, unparsed, carried);
+            self.adopt((listener, peer), unparsed, carried);
         }
     }
 
@@ -191,7 +192,7 @@ impl Shard {
             Entry::Publish { message, scope, ack } => {
                 let reason = self.accept_forwarded(message, Duty::from(*scope))?;
                 if ack.is_none() && reason.is_error() {
-                    self.drop_refused(message.topic);
+                    self.drop_refused();
                 }
                 if let Some(ack) = ack {
                     let reason = reason.0;
@@ -248,10 +249,8 @@ impl Shard {
     }
 
     /// Counts a message that was refused where nobody can be told.
-    pub(super) fn drop_refused(&mut self, topic: &str) {
-        let delayed = Delayed::is_asked(topic);
-        let cause = if delayed { DropCause::Refused } else { DropCause::Memory };
-        self.clients.dropped(cause, 1);
+    pub(super) fn drop_refused(&mut self) {
+        self.clients.dropped(DropCause::Refused, 1);
     }
 
     pub(super) fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {

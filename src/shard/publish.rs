@@ -7,6 +7,7 @@ use super::entry::{self, AckTo, Scope};
 use super::input::Flow;
 use super::placement::Route;
 use super::session::{SessionSlot, slot_of};
+use super::sys::is_reserved;
 use super::waiting::Cause;
 use super::{MessageId, Shard};
 use crate::base::{PacketId, PublisherId, ShardId, Time};
@@ -87,6 +88,9 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
         let refused = if destination.delayed { self.refused_delay(topic) } else { None };
         match (refused, publish.packet_id) {
+            (_, id) if is_reserved(delayed::target(topic)) => {
+                self.publish_nowhere(key, publish, id)
+            }
             _ if self.is_misformatted(slot, publish) => self.refuse_payload(key, publish),
             (Some(reason), _) => self.refuse_publish(key, publish, reason),
             (None, Some(id)) if publish.qos == QoS::ExactlyOnce => {
@@ -172,6 +176,11 @@ impl Shard {
         let limits = &self.clients.settings.limits;
         if !publish.properties.subscription_ids.is_empty() {
             let what = "a subscription identifier in a PUBLISH of a client";
+            return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
+        }
+        if publish.properties.response_topic.is_some_and(|topic| TopicName::new(topic).is_err()) {
+            // [MQTT-3.3.2-14]
+            let what = "the response topic is no topic name";
             return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
         }
         let levels = delayed::target(topic).bytes().filter(|byte| *byte == b'/').count() + 1;
@@ -351,6 +360,25 @@ impl Shard {
                 self.clients.counters.messages_refused += 1;
                 self.owe_ack(key, id, publish.qos, Some(reason));
             }
+        }
+        Flow::Next
+    }
+
+    /// A PUBLISH under `$SYS`, where only the broker may: refused with a reason code, which
+    /// MQTT 3.x has none for, so there it is acknowledged and goes nowhere.
+    fn publish_nowhere(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        id: Option<PacketId>,
+    ) -> Flow {
+        self.clients.dropped(DropCause::Reserved, 1);
+        if let Some(id) = id {
+            let reason = match self.version_of(key) {
+                Version::V5 => ReasonCode::NOT_AUTHORIZED,
+                Version::V31 | Version::V311 => ReasonCode::SUCCESS,
+            };
+            self.owe_ack(key, id, publish.qos, Some(reason));
         }
         Flow::Next
     }

@@ -1,6 +1,7 @@
 //! What a shard is told at its start.
 
 use super::placement::Placement;
+use super::stats::Board;
 use crate::base::Rate;
 use crate::codec::{ReasonCode, Version};
 use crate::config::{
@@ -47,6 +48,8 @@ pub struct Settings {
     pub tick: TickBudget,
     /// Longest time from accept to CONNECT, per listener, in microseconds.
     pub connect_deadlines_us: Vec<u64>,
+    /// Names of the listeners, for the log.
+    pub listener_names: Arc<[Box<str>]>,
     /// Whether clients without credentials are let in, per listener.
     pub anonymous: Vec<bool>,
     /// Connections at most, per listener.
@@ -55,6 +58,10 @@ pub struct Settings {
     pub lobby: usize,
     /// What the clients of each listener may do.
     pub rules: Vec<ListenerRules>,
+    /// Microseconds between two rounds of `$SYS` messages; 0 means none.
+    pub sys_interval_us: u64,
+    /// Where the cores put their figures.
+    pub board: Arc<Board>,
 }
 
 /// What the clients of one listener may do. Pure value.
@@ -102,6 +109,7 @@ impl From<&ListenerConfig> for ListenerRules {
 impl Settings {
     /// Settings with every default, for `placement`.
     pub fn new(placement: Placement) -> Settings {
+        let board = Arc::new(Board::new(placement.shards()));
         Settings {
             epoch: 1,
             seed: 1,
@@ -112,10 +120,13 @@ impl Settings {
             limits: LimitsConfig::default(),
             tick: TickBudget::default(),
             connect_deadlines_us: vec![10_000_000],
+            listener_names: Arc::from([Box::from("tcp")]),
             anonymous: vec![true],
             max_connections: vec![usize::MAX],
             lobby: 4096,
             rules: vec![ListenerRules::default()],
+            sys_interval_us: 0,
+            board,
         }
     }
 

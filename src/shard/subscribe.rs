@@ -271,9 +271,7 @@ impl Shard {
             Subscription::Plain(filter) => {
                 let handling = options.retain_handling;
                 let node = self.subscribe_plain(slot, gather, filter, subscriber, handling);
-                if let Some(session) = self.clients.sessions.get_mut(slot) {
-                    session.subscriptions.insert(text.into(), Subscribed::Plain(node));
-                }
+                self.clients.keep_subscription(slot, text, Subscribed::Plain(node));
             }
             Subscription::Exclusive(filter) => {
                 let position = self.gathers.get(gather).map_or(0, |gather| gather.reasons.len());
@@ -392,9 +390,7 @@ impl Shard {
         subscriber: Subscriber,
     ) {
         let joined = self.index.join_group(filter, group, subscriber);
-        if let Some(session) = self.clients.sessions.get_mut(slot) {
-            session.subscriptions.insert(text.into(), Subscribed::Shared(joined.group));
-        }
+        self.clients.keep_subscription(slot, text, Subscribed::Shared(joined.group));
         let elsewhere = self.owners_elsewhere(filter);
         let mut token = 0;
         if !elsewhere.is_empty() {

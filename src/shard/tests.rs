@@ -75,6 +75,12 @@ impl Bench {
                     match command {
                         Command::HandOver(key) => self.shards[at].hand_over(key, Box::new(())),
                         Command::Adopt(key, _) => *client = (at, key),
+                        Command::Measure => {
+                            let busy_us = self.now.0 / 4;
+                            let asleep_us = self.now.0 - busy_us;
+                            let measured = Measured { busy_us, asleep_us, ..Measured::default() };
+                            self.shards[at].measured(&measured);
+                        }
                         _ => {}
                     }
                 }
@@ -106,7 +112,7 @@ impl Bench {
         connect: &ConnectOut<'_>,
     ) -> (usize, ConnectionKey) {
         self.shards[at].begin(self.now);
-        let key = self.shards[at].open(0).expect("room in the lobby");
+        let key = self.shards[at].open(0, None).expect("room in the lobby");
         let mut client = (at, key);
         let mut bytes = Vec::new();
         connect.encode(&mut bytes);

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::connection::{Connection, ConnectionKey, Phase};
+use super::events::Ending;
 use super::session::SessionSlot;
 use crate::base::Time;
 use crate::codec::ReasonCode;
@@ -24,6 +25,8 @@ pub(super) enum Timer {
     Quota(ConnectionKey),
     /// A held message is due; the tick looks for it.
     DelayedDue,
+    /// The next round of `$SYS` messages.
+    Report,
 }
 
 /// When to look at the keep-alive of `connection` next; whole seconds, so that ten thousand
@@ -61,13 +64,15 @@ impl Shard {
                 if connection
                     .is_some_and(|c| matches!(c.phase, Phase::Lobby | Phase::HandingOver(_)))
                 {
-                    self.end_connection(key, false);
+                    self.clients.counters.connect_timeouts += 1;
+                    self.end_connection(key, Ending::ConnectDeadline);
                 }
             }
             Timer::KeepAlive(key) => self.check_keep_alive(key, now),
             Timer::Quota(key) => self.quota_grown(key),
             Timer::DelayedDue => {}
             Timer::SessionEnd(slot) => self.check_session_end(slot, now),
+            Timer::Report => self.report_due(now),
             Timer::WillDue(slot) => {
                 if self.clients.sessions.get(slot).is_some_and(|session| session.will_due <= now) {
                     self.publish_will(slot);
@@ -104,7 +109,7 @@ impl Shard {
         if is_silent(connection, now) {
             self.clients.counters.keep_alive_timeouts += 1;
             self.say_goodbye(key, ReasonCode::KEEP_ALIVE_TIMEOUT, None);
-            return self.end_connection(key, true);
+            return self.end_connection(key, Ending::KeepAlive);
         }
         let mut due = keep_alive_due(connection);
         if due <= now {

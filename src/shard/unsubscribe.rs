@@ -34,13 +34,14 @@ impl Shard {
         };
         let exclusive = matches!(parsed, Subscription::Exclusive(_));
         let text = parsed.key(text);
-        let session = self.clients.sessions.get_mut(slot);
-        let subscriptions = session.map(|session| &mut session.subscriptions);
-        let named = |known: &Subscribed| known.is_exclusive() == exclusive;
-        let subscribed = subscriptions
-            .filter(|known| known.get(text).is_some_and(named))
-            .and_then(|known| known.remove(text));
-        let Some(subscribed) = subscribed else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
+        let session = self.clients.sessions.get(slot);
+        let known = session.and_then(|session| session.subscriptions.get(text));
+        if known.is_none_or(|known| known.is_exclusive() != exclusive) {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        }
+        let Some(subscribed) = self.clients.forget_subscription(slot, text) else {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        };
         self.abandon_replays(slot, Some(text));
         self.leave(slot, text, subscribed);
         ReasonCode::SUCCESS

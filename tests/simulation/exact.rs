@@ -376,7 +376,7 @@ fn a_stop_tells_everybody_and_takes_nobody_in() {
         .map(|n| rig.open(n % 3, &Coming { name: "late", ..Coming::default() }.bytes()))
         .collect();
     rig.shards.iter_mut().for_each(corelane::shard::Shard::drain);
-    assert!((0..3).all(|at| rig.shards[at].open(0).is_none()));
+    assert!((0..3).all(|at| rig.shards[at].open(0, None).is_none()));
     rig.settle();
     for line in &lines {
         assert_eq!(farewell(&mut rig, *line), Some(ReasonCode::SERVER_SHUTTING_DOWN));

@@ -7,6 +7,7 @@
 //! cargo test --test simulation                               the default seeds
 //! SIM_SEED=7 cargo test --test simulation seeds              one seed
 //! SIM_SEED=7 SIM_TRACE=1 cargo test --test simulation seeds -- --nocapture   with a trace
+//! SIM_SEED=1000007 cargo test --test simulation seeds        one whose broker reports itself
 //! SIM_SEEDS=1000..9000 cargo test --test simulation seeds    many seeds
 //! ```
 //!
@@ -40,6 +41,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many seeds run when nothing else is asked for.
 const SEEDS: Range<u64> = 0..3000;
+
+/// Seeds whose broker publishes what it tells of itself.
+const REPORTING: Range<u64> = 1_000_000..1_000_500;
 
 static TRACE: AtomicBool = AtomicBool::new(false);
 
@@ -79,7 +83,15 @@ fn run_seed(seed: u64) -> Result<(), String> {
 
 #[test]
 fn seeds() {
-    let seeds = asked_seeds();
+    run_seeds(asked_seeds());
+}
+
+#[test]
+fn seeds_with_reports() {
+    run_seeds(REPORTING);
+}
+
+fn run_seeds(seeds: Range<u64>) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let next = AtomicU64::new(seeds.start);
     let work = || {

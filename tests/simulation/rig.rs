@@ -69,7 +69,7 @@ impl Rig {
     pub fn open(&mut self, at: usize, bytes: &[u8]) -> LineId {
         let line = self.lines.len();
         self.shards[at].begin(self.now);
-        let key = self.shards[at].open(0).expect("the lobby has room");
+        let key = self.shards[at].open(0, None).expect("the lobby has room");
         self.names.insert((at, key.to_bits()), line);
         let (place, reading) = (Some((at, key)), Reading::Once);
         let (up, down) = (Vec::new(), Vec::new());
@@ -140,6 +140,7 @@ impl Rig {
                 Command::ReadMore(key) => self.read(at, key, Reading::Once),
                 Command::Pause(key) => self.read(at, key, Reading::Paused),
                 Command::Close(key) => self.close(at, key),
+                Command::Measure => {}
                 Command::HandOver(key) => {
                     let name = self.names.remove(&(at, key.to_bits()));
                     let line = name.expect("only lines are handed over");

@@ -103,7 +103,7 @@ impl Wire {
 
     /// Opens a connection that has sent nothing.
     pub fn open(&mut self, version: Version) -> Client {
-        let key = self.bench.shards[0].open(0).expect("room in the lobby");
+        let key = self.bench.shards[0].open(0, None).expect("room in the lobby");
         Client { at: (0, key), version }
     }
 

@@ -1,0 +1,183 @@
+//! The stage with sockets: the built binary with two shards on a free loopback port.
+//!
+//! Invariants worth naming: every run of a vector has a tag of its own in its topics and client
+//! identifiers, so runs share one broker; silence is proven by a PINGRESP that comes next.
+
+use crate::play::{Cut, Seen, Stage, from_bytes, play};
+use crate::script::{Step, Vector};
+use crate::{CUTS, guarded, verdict};
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const ANSWER: Duration = Duration::from_secs(5);
+const WORKERS: usize = 8;
+
+struct Broker {
+    address: SocketAddr,
+    process: Child,
+}
+
+impl Broker {
+    fn start() -> Broker {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = free.local_addr().expect("bound");
+        drop(free);
+        let process = Command::new(env!("CARGO_BIN_EXE_corelane"))
+            .args(["--listen", &address.to_string(), "--shards", "2"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let mut broker = Broker { address, process };
+        let deadline = Instant::now() + ANSWER * 2;
+        while TcpStream::connect(address).is_err() {
+            let ended = broker.process.try_wait().expect("our own child");
+            assert!(ended.is_none(), "the broker ended: {ended:?}");
+            assert!(Instant::now() < deadline, "the broker does not listen on {address}");
+            std::thread::yield_now();
+        }
+        broker
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.process.kill().expect("our own child");
+        self.process.wait().expect("our own child");
+    }
+}
+
+struct Line {
+    stream: TcpStream,
+    received: Vec<u8>,
+    closed: bool,
+}
+
+impl Line {
+    /// Reads once; false when nothing came in time.
+    fn read(&mut self) -> bool {
+        let mut piece = [0; 4096];
+        match self.stream.read(&mut piece) {
+            Ok(0) => self.closed = true,
+            Ok(count) => self.received.extend_from_slice(&piece[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return false;
+            }
+            Err(_) => self.closed = true,
+        }
+        true
+    }
+}
+
+struct Sockets {
+    address: SocketAddr,
+    lines: BTreeMap<String, Line>,
+}
+
+impl Stage for Sockets {
+    fn send(&mut self, who: &str, bytes: &[u8], cut: Cut) {
+        if !self.lines.contains_key(who) {
+            let stream = TcpStream::connect(self.address).expect("the broker listens");
+            stream.set_nodelay(true).expect("a TCP socket");
+            stream.set_read_timeout(Some(ANSWER)).expect("a TCP socket");
+            let line = Line { stream, received: Vec::new(), closed: false };
+            self.lines.insert(who.to_owned(), line);
+        }
+        let line = self.lines.get_mut(who).expect("just opened");
+        let piece = if cut == Cut::Split { 1 } else { bytes.len() };
+        for piece in bytes.chunks(piece) {
+            // A broker that has seen enough closes before the rest is sent.
+            if line.stream.write_all(piece).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self, who: &str) -> Seen {
+        let line = self.lines.get_mut(who).expect("it was opened");
+        loop {
+            let seen = from_bytes(&mut line.received, line.closed);
+            if seen != Seen::Nothing || !line.read() {
+                return seen;
+            }
+        }
+    }
+
+    fn silent(&mut self, who: &str) -> bool {
+        let Some(line) = self.lines.get_mut(who) else { return true };
+        if line.closed {
+            return line.received.is_empty();
+        }
+        if line.stream.write_all(&[0xc0, 0]).is_err() {
+            return line.received.is_empty();
+        }
+        while line.received.len() < 2 && !line.closed && line.read() {}
+        let quiet = line.closed && line.received.is_empty() || line.received == [0xd0, 0];
+        if quiet {
+            line.received.clear();
+        }
+        quiet
+    }
+
+    fn hang_up(&mut self, who: &str) {
+        self.lines.remove(who);
+    }
+
+    fn wait(&mut self, _seconds: u64) {
+        unreachable!("vectors with time are not played live");
+    }
+}
+
+/// Plays all vectors that can be played; returns what failed and what was not played.
+pub fn run(vectors: &[Vector]) -> (Vec<String>, Vec<String>) {
+    let broker = Broker::start();
+    let next = AtomicUsize::new(0);
+    let (faults, skipped) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(vector) = vectors.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Some(reason) = not_live(vector) {
+                let line = format!("{}: {reason}", vector.name);
+                skipped.lock().expect("no worker panics").push(line);
+            } else if let Some(fault) = verdict(vector, on_sockets(vector, broker.address)) {
+                faults.lock().expect("no worker panics").push(fault);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(work);
+        }
+    });
+    (faults.into_inner().expect("no panic"), skipped.into_inner().expect("no panic"))
+}
+
+fn not_live(vector: &Vector) -> Option<&'static str> {
+    let waits = |step: &Step| matches!(step, Step::Wait(_));
+    if vector.versions.iter().any(|version| vector.steps(*version).iter().any(waits)) {
+        return Some("needs virtual time");
+    }
+    if vector.pending.is_some() {
+        return Some("pending");
+    }
+    vector.shard_only.then_some("needs a broker of its own")
+}
+
+fn on_sockets(vector: &Vector, address: SocketAddr) -> Vec<String> {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let mut failures = Vec::new();
+    for version in &vector.versions {
+        for cut in CUTS {
+            let tag = format!("r{:05}", RUNS.fetch_add(1, Ordering::Relaxed));
+            let mut stage = Sockets { address, lines: BTreeMap::new() };
+            if let Err(what) = guarded(|| play(&mut stage, vector, *version, cut, &tag)) {
+                failures.push(format!("{} {version:?} live {cut:?}: {what}", vector.name));
+            }
+        }
+    }
+    failures
+}

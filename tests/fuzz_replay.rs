@@ -1,0 +1,37 @@
+//! Replays the fuzz corpora, and the inputs that once failed, through the bodies of the fuzz
+//! targets. docs/TESTING.md says how the corpora are made.
+
+#[path = "../fuzz/src/config.rs"]
+mod config;
+#[path = "../fuzz/src/decode.rs"]
+mod decode;
+#[path = "../fuzz/src/shard/mod.rs"]
+mod shard;
+
+/// Runs every input of one target; the input's name stands above the panic's message.
+fn replay(target: &str, run: fn(&[u8])) {
+    let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for entry in std::fs::read_dir(&folder).expect("the corpus is part of the tree") {
+        let path = entry.expect("the folder can be read").path();
+        println!("{}", path.display());
+        run(&std::fs::read(&path).expect("an input can be read"));
+        count += 1;
+    }
+    assert!(count > 5, "{folder} holds {count} inputs");
+}
+
+#[test]
+fn decode_corpus() {
+    replay("decode", decode::run);
+}
+
+#[test]
+fn config_corpus() {
+    replay("config", config::run);
+}
+
+#[test]
+fn shard_corpus() {
+    replay("shard", shard::run);
+}
