@@ -90,7 +90,7 @@ impl Host {
         let key = self.shards[0].open(0, None).expect("room in the lobby");
         let mut packet = Vec::new();
         let properties =
-            ConnectProperties { topic_alias_maximum: 3, ..ConnectProperties::default() };
+            ConnectProperties { topic_alias_maximum: 4, ..ConnectProperties::default() };
         ConnectOut { version, client_id: id, properties, ..ConnectOut::default() }
             .encode(&mut packet);
         self.shards[0].receive(key, &packet);
