@@ -8,7 +8,7 @@ use super::session::{Session, SessionSlot, Subscribed};
 use super::settings::Settings;
 use super::slow::Slow;
 use crate::base::{ShardId, Slots, Time};
-use crate::codec::{self, ReasonCode, Version};
+use crate::codec::{self, PublishOut, ReasonCode, Version};
 use crate::session::Ledger;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -54,6 +54,17 @@ impl Connection {
         output.bytes += self.out.len() - self.counted;
         self.counted = self.out.len();
         &mut self.out
+    }
+
+    /// Writes a PUBLISH that [`Connection::fit`] has named.
+    #[inline]
+    pub(super) fn write(&mut self, packet: &PublishOut<'_>, output: &mut Output) {
+        packet.encode(self.version, self.writer(output));
+        if let Some(alias) = packet.alias
+            && !packet.topic.is_empty()
+        {
+            self.named(alias, packet.topic);
+        }
     }
 }
 
