@@ -80,7 +80,8 @@ impl Broker {
         assert!(status.success(), "the broker ended with {status}: {log:#?}");
         let totals = log.iter().find_map(|line| line.split_once("stopped: ")).expect("counters");
         let pairs = totals.1.split(' ').filter_map(|pair| pair.split_once('='));
-        let counters = pairs.map(|(name, count)| (name.to_owned(), count.parse().unwrap()));
+        let counters =
+            pairs.map(|(name, count)| (name.to_owned(), count.parse().expect("a count")));
         (counters.collect(), log)
     }
 }
@@ -463,11 +464,11 @@ fn attacker(address: SocketAddr, attacks: &[Attack], count: usize, next: &Atomic
         let attack = &attacks[number % attacks.len()];
         // Those that take long need not come in every round.
         let seldom = attack.then == Then::Drip || attack.what == "never reads";
-        if seldom && number / attacks.len() % 4 != 0 {
+        if seldom && !(number / attacks.len()).is_multiple_of(4) {
             continue;
         }
         if let Then::Closed(reason) = attack.then {
-            *EXPECTED.lock().unwrap().entry(reason.0).or_default() += 1;
+            *EXPECTED.lock().expect("nobody panics with it").entry(reason.0).or_default() += 1;
         }
         open.extend(misbehave(address, attack, number));
         if open.len() > LEFT_OPEN {
@@ -522,8 +523,8 @@ fn those_who_misbehave_harm_nobody() {
     let panics = log.iter().filter(|line| line.contains("panicked"));
     assert_eq!(panics.count(), 0, "{log:#?}");
     let counted = |name: &str| counters.get(name).copied().unwrap_or(0);
-    for (code, expected) in EXPECTED.lock().unwrap().iter() {
-        let name = ReasonCode(*code).name().unwrap().to_lowercase().replace(' ', "_");
+    for (code, expected) in EXPECTED.lock().expect("nobody panics with it").iter() {
+        let name = ReasonCode(*code).name().expect("a known code").to_lowercase().replace(' ', "_");
         let found = counted(&format!("protocol_errors_{name}"));
         assert!(found >= *expected, "{name}: {found} counted, {expected} made");
     }

@@ -233,9 +233,13 @@ fn the_tree_is_there_for_who_subscribes() {
         .encode(Version::V5, &mut bytes);
     stream.write_all(&bytes).expect("it reads");
     let (mut input, mut tree) = (Vec::new(), BTreeMap::new());
+    let broker_wide = ["system/memory", "system/threads", "time", "started", "uptime", "version"];
+    let of_core = |n| ["busy", "polling", "sleeping"].map(|name| format!("cores/{n}/share/{name}"));
+    let mut names: Vec<String> = broker_wide.map(str::to_owned).to_vec();
+    names.extend((0..2).flat_map(of_core));
     let is_whole = |tree: &BTreeMap<String, String>| {
         let connected = tree.get("$SYS/broker/clients/connected").is_some_and(|count| count == "1");
-        connected && (0..2).all(|n| tree.contains_key(&format!("$SYS/broker/cores/{n}/share/busy")))
+        connected && names.iter().all(|name| tree.contains_key(&format!("$SYS/broker/{name}")))
     };
     while !is_whole(&tree) {
         let mut piece = [0; 4096];

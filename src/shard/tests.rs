@@ -10,6 +10,7 @@ mod sessions;
 mod share;
 mod wills;
 pub(super) mod wire;
+mod aliases;
 mod auto_subscribe;
 mod delayed;
 mod exclusive;

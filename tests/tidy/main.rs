@@ -107,6 +107,10 @@ fn every_rule_finds_its_fault() {
         source("src/net/fine.rs", fine),
         source("src/config/table.rs", table),
         source("docs/CONFIG.md", "# C\n\n* `spin_us`\n"),
+        source(
+            "docs/PROMISES.md",
+            "| p | test |\n|---|---|\n| a | `long` |\n| b | `gone` |\n| c | |\n",
+        ),
     ];
     let report = rules::check(&sources).report(&[("src/gone.rs", "lines", "none")]);
     let expected = [
@@ -125,6 +129,8 @@ fn every_rule_finds_its_fault() {
         "src/base/wide.rs:2: columns: 103",
         "src/base/big.rs:1: file length: 601 lines",
         "src/config/table.rs:6: config key: `pin`",
+        "docs/PROMISES.md:4: named test: there is no test `gone`",
+        "docs/PROMISES.md:5: named test: a row without a test",
         "src/gone.rs: exception from lines",
     ];
     for line in expected {

@@ -51,6 +51,7 @@ pub fn check(sources: &[Source]) -> Faults {
         }
     }
     documented_keys(sources, &mut faults);
+    named_tests(sources, &mut faults);
     faults
 }
 
@@ -268,6 +269,33 @@ fn documented_keys(sources: &[Source], faults: &mut Faults) {
         if !titles.iter().any(|title| page.text.contains(title)) {
             let what = format!("`{key}` is not in docs/CONFIG.md");
             faults.add(&table.path, at, "config key", what);
+        }
+    }
+}
+
+/// In the documents' tables whose last column is headed `test` each row names tests that exist.
+fn named_tests(sources: &[Source], faults: &mut Faults) {
+    let functions: BTreeSet<&str> = sources
+        .iter()
+        .filter(|source| source.is_rust())
+        .flat_map(|source| source.code.lines().filter_map(function_name))
+        .collect();
+    for source in sources.iter().filter(|source| source.path.ends_with(".md")) {
+        let mut inside = false;
+        for (at, line) in source.text.lines().enumerate() {
+            inside = line.starts_with('|') && (inside || line.ends_with("| test |"));
+            if !inside || line.ends_with("| test |") || line.ends_with("|---|") {
+                continue;
+            }
+            let cell = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+            let mut names = cell.split('`').skip(1).step_by(2).peekable();
+            if names.peek().is_none() {
+                faults.add(&source.path, at, "named test", "a row without a test".to_owned());
+            }
+            for name in names.filter(|name| !functions.contains(name)) {
+                let what = format!("there is no test `{name}`");
+                faults.add(&source.path, at, "named test", what);
+            }
         }
     }
 }
