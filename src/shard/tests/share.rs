@@ -346,25 +346,29 @@ fn members_online_come_first_and_one_keeps_it_when_all_are_offline() {
 #[test]
 fn a_message_under_way_to_one_who_leaves_comes_to_another() {
     let mut group = Group::new(3, ShareStrategy::Sticky);
-    group.publish_some(1, QoS::AtMostOnce);
-    let (member, _) = group.only();
+    let placement = Placement::new(3, [1, 2], 2);
+    let mut names = (0..).map(|n| format!("p{n}"));
+    // A publisher on the core that owns its topic, and the member on another one that has it.
+    let (publisher, topic, member) = loop {
+        let name = names.next().expect("there is no end");
+        let publisher = group.bench.connect(0, &name, Version::V5);
+        let topic = (0..).map(|n| format!("t{n}"));
+        let mut own = topic.filter(|topic| placement.owner(topic).index() == publisher.0);
+        let topic = own.next().expect("there is no end");
+        group.publish(publisher, &topic, QoS::AtMostOnce);
+        let (member, _) = group.only();
+        if group.members[member].0 != publisher.0 {
+            break (publisher, topic, member);
+        }
+    };
     let home = group.members[member].0;
     for other in (0..group.members.len()).filter(|other| *other != member) {
         if group.members[other].0 == home {
             group.leave(other);
         }
     }
-    let mut names = (0..).map(|n| format!("p{n}"));
-    let publisher = loop {
-        let name = names.next().expect("there is no end");
-        let publisher = group.bench.connect(0, &name, Version::V5);
-        if publisher.0 != home {
-            break publisher;
-        }
-    };
-    let placement = Placement::new(3, [1, 2], 2);
-    let topic = (0..).map(|n| format!("t{n}")).find(|t| placement.owner(t).index() == publisher.0);
-    let topic = topic.expect("there is no end");
+    group.publish(publisher, &topic, QoS::AtMostOnce);
+    assert_eq!(group.only().0, member, "it keeps its member");
     // Its core knows at once, the owner hears of it later.
     let mut bytes = Vec::new();
     Disconnect::default().encode(Version::V5, &mut bytes);
