@@ -1,13 +1,12 @@
 //! What the user typed.
 
-use crate::measure::Limits;
-use crate::shape::{Kind, Shape};
-use crate::wire::Version;
+use crate::scenario::{Kind, Protocol, Scenario, ScenarioError, Shape, find};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
-use std::time::Duration;
 
-/// Load generator for MQTT brokers: closed loop, checked deliveries, work per broker CPU second.
+/// Load generator for MQTT brokers: scenarios, open and closed loops, checked deliveries.
+///
+/// It says when it was the bottleneck itself, and then gives no verdict.
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct CommandLine {
@@ -19,90 +18,186 @@ pub struct CommandLine {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Action {
-    /// Drive one shape against a running broker.
+    /// Run a scenario (S1 to S14, or a TOML file) or a shape against a running broker.
     Run(RunArgs),
-    /// Start brokers, drive shapes against them in turn and compare.
+    /// Start brokers, run the same load against them in turn and compare.
     Compare(CompareArgs),
+    /// Run a scenario against a bare relay of the same bytes: the limit of this host.
+    Limit(LimitArgs),
     /// Hold connections that do nothing and report the broker's memory for each.
     Idle(IdleArgs),
     /// Live through a long mix of everything and report whether the broker's memory grew.
     Soak(SoakArgs),
+    /// List the shipped scenarios, or print one as TOML.
+    Scenarios(ScenariosArgs),
+    /// The relay that `limit` starts.
+    #[command(hide = true)]
+    Relay(RelayArgs),
 }
 
 /// A load shape; what is not given has the shape's default.
 #[derive(Args, Clone, Debug)]
 pub struct ShapeArgs {
     /// How publishers and subscribers are joined.
-    #[arg(long, value_enum, default_value = "pipe")]
-    pub shape: Kind,
+    #[arg(long, value_enum)]
+    pub shape: Option<Kind>,
     /// The "many" of the shape [fan-in 50, fan-out 100, pairs 100].
     #[arg(long)]
     pub peers: Option<usize>,
-    /// QoS of publications and subscriptions.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
-    pub qos: u8,
-    /// Payload bytes, at least 24.
-    #[arg(long, default_value_t = 64)]
-    pub payload: usize,
-    /// Packets a publisher puts into one write, at most; 1 is "single".
-    #[arg(long, default_value_t = 64)]
-    pub batch: usize,
-    /// Protocol level: 4 is MQTT 3.1.1.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(4..=5))]
-    pub version: u8,
+    /// QoS of publications and subscriptions [shape 0; scenario: its own].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: Option<u8>,
+    /// Payload bytes, at least 24 [shape 64; scenario: its own].
+    #[arg(long)]
+    pub payload: Option<usize>,
+    /// Packets a publisher puts into one write, at most; 1 is "single" [64].
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Protocol level: 4 is MQTT 3.1.1 [shape 4; scenario: its own].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(4..=5))]
+    pub version: Option<u8>,
     /// Messages a publisher may have sent that some subscriber lacks [up to 1024, by shape].
     #[arg(long)]
     pub window: Option<usize>,
     /// QoS 1, 2: unacknowledged messages per publisher [64 when batched, 16 when single].
     #[arg(long)]
     pub inflight: Option<usize>,
+    /// Open loop: messages per second over all publishers.
+    #[arg(long)]
+    pub rate: Option<f64>,
 }
 
 impl ShapeArgs {
+    fn protocol(&self) -> Option<Protocol> {
+        self.version.map(|level| if level == 5 { Protocol::V5 } else { Protocol::V311 })
+    }
+
     /// The shape meant.
     pub fn shape(&self) -> Shape {
-        let peers = self.peers.unwrap_or(self.shape.default_peers()).max(1);
-        let mut shape = Shape::new(self.shape, peers, self.qos, self.batch.max(1));
+        let mut shape = Shape::new(self.shape.unwrap_or(Kind::Pipe));
+        shape.peers = self.peers.unwrap_or(shape.peers).max(1);
+        shape.batch = self.batch.unwrap_or(shape.batch).max(1);
+        shape.qos = self.qos.unwrap_or(shape.qos);
         self.refine(&mut shape);
         shape
     }
 
     /// Overrides the parts of a canonical shape that the user may choose.
     pub fn refine(&self, shape: &mut Shape) {
-        shape.payload = self.payload;
-        shape.version = if self.version == 5 { Version::V5 } else { Version::V4 };
-        shape.window = self.window.unwrap_or(shape.window).max(1);
-        shape.inflight = self.inflight.unwrap_or(shape.inflight).max(1);
+        shape.payload = self.payload.unwrap_or(shape.payload);
+        shape.version = self.protocol().unwrap_or(shape.version);
+        shape.window = self.window.or(shape.window);
+        shape.inflight = self.inflight.or(shape.inflight);
+    }
+
+    /// Overrides a scenario.
+    fn apply(&self, scenario: &mut Scenario) {
+        scenario.version = self.protocol().unwrap_or(scenario.version);
+        for group in &mut scenario.groups {
+            group.qos = self.qos.unwrap_or(group.qos);
+            group.batch = self.batch.unwrap_or(group.batch);
+            group.window = self.window.unwrap_or(group.window);
+            group.inflight = self.inflight.unwrap_or(group.inflight);
+            if let Some(size) = self.payload {
+                group.payload = crate::scenario::Sizes::Fixed(size);
+            }
+        }
     }
 }
 
-/// How long to run.
+/// How long to run, and where.
 #[derive(Args, Clone, Debug)]
-pub struct LimitArgs {
-    /// Measured seconds.
-    #[arg(long, default_value_t = 3.0)]
-    pub seconds: f64,
+pub struct SpanArgs {
+    /// Measured seconds [shape 3; scenario: its own].
+    #[arg(long)]
+    pub seconds: Option<f64>,
     /// Publications to measure instead of seconds.
     #[arg(long)]
     pub messages: Option<u64>,
-    /// Seconds of load before the measured part.
-    #[arg(long, default_value_t = 0.5)]
-    pub warmup: f64,
-    /// Seconds without any progress after which a run is given up.
-    #[arg(long, default_value_t = 5.0)]
-    pub patience: f64,
+    /// Seconds of load before the measured part [shape 0.5; scenario: its own].
+    #[arg(long)]
+    pub warmup: Option<f64>,
+    /// Seconds without any progress after which a run is given up [5].
+    #[arg(long)]
+    pub patience: Option<f64>,
+    /// CPUs of the generator, one thread each: 1 or 2,3 or 4-7.
+    #[arg(long, value_parser = tuning::cpulist::parse)]
+    pub cpus: Option<std::vec::Vec<usize>>,
+    /// User name of all clients.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Their password.
+    #[arg(long, requires = "user")]
+    pub password: Option<String>,
 }
 
-impl LimitArgs {
-    /// The limits meant.
-    pub fn limits(&self) -> Limits {
-        let seconds = |value: f64| Duration::try_from_secs_f64(value).unwrap_or_default();
-        Limits {
-            warmup: seconds(self.warmup),
-            span: seconds(self.seconds),
-            messages: self.messages,
-            patience: seconds(self.patience),
+impl SpanArgs {
+    /// Overrides a scenario.
+    pub fn apply(&self, scenario: &mut Scenario) {
+        scenario.seconds = self.seconds.unwrap_or(scenario.seconds);
+        scenario.messages = self.messages.or(scenario.messages);
+        scenario.warmup_s = self.warmup.unwrap_or(scenario.warmup_s);
+        scenario.patience_s = self.patience.unwrap_or(scenario.patience_s);
+        scenario.user = self.user.clone().or(scenario.user.take());
+        scenario.password = self.password.clone().or(scenario.password.take());
+        if let Some(cpus) = &self.cpus {
+            scenario.cpus.clone_from(cpus);
         }
+    }
+}
+
+/// Which load: a scenario or a shape.
+#[derive(Args, Clone, Debug)]
+pub struct LoadArgs {
+    /// A shipped scenario (S1 to S14) or a TOML file; without it, the shape that options describe.
+    pub scenario: Option<String>,
+    /// The shape.
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+    /// How long, and where.
+    #[command(flatten)]
+    pub span: SpanArgs,
+}
+
+impl LoadArgs {
+    /// The scenario meant, with all overrides, checked.
+    ///
+    /// # Errors
+    /// No such scenario, or a value out of range.
+    pub fn scenario(&self) -> Result<Scenario, ScenarioError> {
+        let mut scenario = match &self.scenario {
+            Some(name) => {
+                let mut scenario = find(name)?;
+                self.shape.apply(&mut scenario);
+                scenario
+            }
+            None => shape_scenario(&self.shape.shape()),
+        };
+        self.span.apply(&mut scenario);
+        if let Some(rate) = self.shape.rate {
+            scenario = scenario.at_rate(rate);
+        }
+        checked(scenario)
+    }
+}
+
+/// A shape's scenario with the spans of a quick run.
+pub fn shape_scenario(shape: &Shape) -> Scenario {
+    Scenario { seconds: 3.0, warmup_s: 0.5, ..shape.scenario() }
+}
+
+/// A scenario changed by options, checked again.
+///
+/// # Errors
+/// A value out of range.
+pub fn checked(scenario: Scenario) -> Result<Scenario, ScenarioError> {
+    match crate::scenario::check(&scenario) {
+        Ok(()) => Ok(scenario),
+        Err(fault) => Err(ScenarioError {
+            source: "options".into(),
+            line: 0,
+            what: format!("`{}`: {}", fault.key, fault.what),
+        }),
     }
 }
 
@@ -117,22 +212,28 @@ pub struct TargetArgs {
     pub pid: Option<u32>,
 }
 
+impl TargetArgs {
+    /// The target for the engine.
+    pub fn target(&self) -> crate::engine::Target {
+        let name = self.pid.and_then(|pid| crate::process::line(format!("/proc/{pid}/comm")));
+        let name = name.unwrap_or_else(|| "broker".into());
+        crate::engine::Target { address: self.address, pid: self.pid, name }
+    }
+}
+
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
     /// The broker.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// The load.
-    #[command(flatten)]
-    pub shape: ShapeArgs,
-    /// How long.
-    #[command(flatten)]
-    pub limits: LimitArgs,
-    /// CPU for the generator.
-    #[arg(long)]
+    /// CPU for the generator; the same as `--cpus` with one CPU.
+    #[arg(long, conflicts_with = "cpus", hide = true)]
     pub load_cpu: Option<usize>,
-    /// One JSON object instead of text.
+    /// JSON, one outcome a line, instead of text.
     #[arg(long)]
     pub json: bool,
 }
@@ -140,8 +241,8 @@ pub struct RunArgs {
 /// Arguments of `compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
-    /// mosquitto, corelane, corelane:N (shards), or 'name=command line with {port} and {cpu}'.
-    /// The first is what the others are compared with.
+    /// mosquitto, corelane, corelane:N (shards), limit (the bare relay), or 'name=command line
+    /// with {port} and {cpu}'. The first is what the others are compared with.
     #[arg(long, required = true)]
     pub broker: Vec<String>,
     /// The binary that `corelane` stands for.
@@ -152,22 +253,57 @@ pub struct CompareArgs {
     pub all: bool,
     /// The load.
     #[command(flatten)]
-    pub shape: ShapeArgs,
-    /// How long, each round.
-    #[command(flatten)]
-    pub limits: LimitArgs,
+    pub load: LoadArgs,
     /// Rounds; each runs every broker once.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
     /// CPU for the broker.
     #[arg(long, default_value_t = 0)]
     pub broker_cpu: usize,
-    /// CPU for the generator.
+    /// CPU for the generator; the same as `--cpus` with one CPU.
     #[arg(long, default_value_t = 1)]
     pub load_cpu: usize,
     /// One JSON object for each shape and broker instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `limit`.
+#[derive(Args, Debug)]
+pub struct LimitArgs {
+    /// The load; its publications and subscriptions run at QoS 0.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// CPU for the relay.
+    #[arg(long, default_value_t = 0)]
+    pub broker_cpu: usize,
+    /// CPU for the generator; the same as `--cpus` with one CPU.
+    #[arg(long, default_value_t = 1)]
+    pub load_cpu: usize,
+    /// JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `relay`.
+#[derive(Args, Debug)]
+pub struct RelayArgs {
+    /// The scenario as JSON.
+    #[arg(long)]
+    pub scenario: std::path::PathBuf,
+    /// Port on 127.0.0.1.
+    #[arg(long)]
+    pub port: u16,
+    /// CPU to run on.
+    #[arg(long)]
+    pub cpu: Option<usize>,
+}
+
+/// Arguments of `scenarios`.
+#[derive(Args, Debug)]
+pub struct ScenariosArgs {
+    /// The one to print.
+    pub name: Option<String>,
 }
 
 /// Arguments of `idle`.
@@ -185,6 +321,9 @@ pub struct IdleArgs {
     /// Seconds to hold them while the broker's CPU is watched.
     #[arg(long, default_value_t = 5)]
     pub hold: u64,
+    /// CPUs of the generator, one thread each.
+    #[arg(long, value_parser = tuning::cpulist::parse)]
+    pub cpus: Option<std::vec::Vec<usize>>,
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
@@ -199,10 +338,10 @@ pub struct SoakArgs {
     /// Seconds under load after the warm-up cycle.
     #[arg(long, default_value_t = 600)]
     pub seconds: u64,
-    /// Client identifiers in use.
+    /// Clients, over all parts of the mix.
     #[arg(long, default_value_t = 200)]
     pub clients: usize,
-    /// Random actions a second over all clients.
+    /// Messages a second over all publishers.
     #[arg(long, default_value_t = 1000)]
     pub rate: u64,
     /// One client in this many connects and does nothing.
@@ -211,7 +350,40 @@ pub struct SoakArgs {
     /// Seed of the random choices.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// One JSON object instead of text.
+    /// CPUs of the generator, one thread each.
+    #[arg(long, value_parser = tuning::cpulist::parse)]
+    pub cpus: Option<std::vec::Vec<usize>>,
+    /// JSON instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn load(line: &str) -> LoadArgs {
+        let words = line.split(' ');
+        match CommandLine::try_parse_from(words).expect(line).command {
+            Action::Run(args) => args.load,
+            other => panic!("{other:?} is no run"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn options_override_a_scenario_and_are_checked() {
+        let scenario = load("x run S4 --qos 2 --seconds 9 --cpus 1,3").scenario().expect("valid");
+        assert!(scenario.groups.iter().all(|group| group.qos == 2));
+        assert_eq!((scenario.seconds, &scenario.cpus[..]), (9.0, &[1, 3][..]));
+        let shape = load("x run --shape fan-in --peers 7 --rate 100").scenario().expect("valid");
+        assert_eq!((shape.groups[1].count, shape.offered()), (7, 100.0));
+        let error = load("x run S1 --payload 5").scenario().expect_err("too small");
+        assert!(error.to_string().contains("`payload`"), "{error}");
+    }
 }

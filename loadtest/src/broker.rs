@@ -1,15 +1,15 @@
-//! The broker under test as a process: starting it pinned, its CPU time and memory, stopping it.
+//! Brokers started for a comparison: how each is started, waiting for it, ending it.
 //!
-//! Invariants worth naming:
-//! * CPU time is the scheduler's own account in nanoseconds, summed over the process's threads
-//!   (io_uring workers are among them);
-//! * a broker started here is ended here, by its pid, also when a run fails.
+//! Invariant worth naming: a broker started here is ended here, by its pid, also when a run fails;
+//! it stands in a process group of its own, so that Ctrl-C reaches us first.
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use crate::process::pin;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -19,73 +19,9 @@ use std::time::{Duration, Instant};
 const START_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a broker may take to end after SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// Descriptors asked for, for ourselves and the brokers started here.
-const DESCRIPTORS: u64 = 1 << 20;
 
-/// The CPU account of a process.
-#[derive(Clone, Debug)]
-pub struct Cpu {
-    tasks: PathBuf,
-}
-
-impl Cpu {
-    /// The account of process `pid`.
-    pub fn new(pid: u32) -> Cpu {
-        Cpu { tasks: PathBuf::from(format!("/proc/{pid}/task")) }
-    }
-
-    /// CPU time used by all threads that live, nanoseconds; `None` when the process is gone.
-    pub fn used_ns(&self) -> Option<u64> {
-        let mut total = 0;
-        for task in fs::read_dir(&self.tasks).ok()? {
-            // A thread may end between listing and reading.
-            let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
-                continue;
-            };
-            total += text.split(' ').next()?.parse::<u64>().ok()?;
-        }
-        Some(total)
-    }
-}
-
-/// Memory of a process, bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    /// Resident pages, shared ones included.
-    pub resident: u64,
-    /// Resident pages of its own: heap, stacks, anonymous maps.
-    pub anonymous: u64,
-}
-
-impl Memory {
-    /// What process `pid` uses now.
-    pub fn of(pid: u32) -> io::Result<Memory> {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let field = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name));
-            let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-            kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other(format!("no {name} in smaps")))
-        };
-        Ok(Memory { resident: field("Rss:")?, anonymous: field("Anonymous:")? })
-    }
-}
-
-/// Pins the calling thread, and what it starts from now on, to one CPU.
-pub fn pin(cpu: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    Ok(sched_setaffinity(None, &set)?)
-}
-
-/// Lets this process and those it starts open as many descriptors as the host allows.
-pub fn raise_descriptors() {
-    let current = rustix::process::getrlimit(Resource::Nofile).maximum;
-    let wanted = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
-    if setrlimit(Resource::Nofile, wanted).is_err() {
-        // Not privileged: as far as the hard limit goes; what is short fails loudly later.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum: current });
-    }
-}
+/// Name of the bare relay, and what stands for its command until the scenario is known.
+pub const LIMIT: &str = "limit";
 
 /// How to start a broker. `{port}`, `{cpu}` and `{config}` in the command are filled in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,10 +50,14 @@ outbox_bytes = 1073741824
 late_messages = 65536
 [limits]
 out_buffer_bytes = 67108864
+packet_bytes = 8388608
 ";
 
 impl Descriptor {
-    /// Reads `mosquitto`, `corelane`, `corelane:N` or `name=command line`.
+    /// Reads `mosquitto`, `corelane`, `corelane:N`, `limit` or `name=command line`.
+    ///
+    /// # Errors
+    /// None of these.
     pub fn parse(text: &str, corelane: &str) -> Result<Descriptor, String> {
         if let Some((name, line)) = text.split_once('=') {
             let command: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
@@ -125,6 +65,10 @@ impl Descriptor {
                 return Err(format!("{text}: expected name=command line"));
             }
             return Ok(Descriptor { name: name.to_owned(), command, config: None });
+        }
+        if text == LIMIT {
+            let command = vec![LIMIT.to_owned()];
+            return Ok(Descriptor { name: LIMIT.to_owned(), command, config: None });
         }
         let words = |line: &str| line.split(' ').map(str::to_owned).collect();
         if text == "mosquitto" {
@@ -141,7 +85,9 @@ impl Descriptor {
         }
         let (kind, shards) = text.split_once(':').unwrap_or((text, "1"));
         if kind != "corelane" || shards.parse::<u8>().is_err() {
-            return Err(format!("{text}: not mosquitto, corelane, corelane:N or name=command"));
+            return Err(format!(
+                "{text}: not mosquitto, corelane, corelane:N, limit or name=command"
+            ));
         }
         let flags = "--config {config} --listen 127.0.0.1:{port} --cpus {cpu}";
         let command = words(&format!("{corelane} {flags} --shards {shards}"));
@@ -160,6 +106,9 @@ pub struct Broker {
 
 impl Broker {
     /// Starts a broker pinned to `cpu` and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// It cannot be started, ends at once or does not listen in time; its log says why.
     pub fn start(descriptor: &Descriptor, cpu: usize) -> io::Result<Broker> {
         let port = free_port()?;
         let scratch =
@@ -176,7 +125,7 @@ impl Broker {
         let log = File::create(scratch.join("log"))?;
         let mut command = Command::new(fill(&descriptor.command[0]));
         command.args(descriptor.command[1..].iter().map(|argument| fill(argument)));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = spawn_pinned(&mut command, cpu).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", descriptor.command[0]))
         })?;
@@ -256,14 +205,5 @@ mod tests {
         for wrong in ["nats", "corelane:x", "=a", "a="] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn our_own_accounts_are_readable() {
-        let pid = std::process::id();
-        let cpu = Cpu::new(pid);
-        assert!(cpu.used_ns().is_some());
-        let memory = Memory::of(pid).expect("own smaps are readable");
-        assert!(memory.resident >= memory.anonymous && memory.anonymous > 0);
     }
 }

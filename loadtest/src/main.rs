@@ -1,60 +1,20 @@
-//! Load generator for MQTT brokers.
+//! Load generator for MQTT brokers; see [`corelane_loadtest::args`] for what it can do.
 //!
-//! Four modes: `run` drives one shape against a running broker, `compare` starts brokers and
-//! drives them in turn, `idle` weighs connections that do nothing, `soak` looks for growth.
-//! The exit code is zero only when nothing was lost and the broker stayed.
+//! The exit code is zero only when nothing was lost and the broker stayed: 1 is a failed run, 2 a
+//! run that the generator itself may have held back, 3 a mistake in the request.
 
-mod args;
-mod broker;
-mod client;
-mod compare;
-mod dial;
-mod engine;
-mod idle;
-mod measure;
-mod report;
-mod shape;
-mod soak;
-mod truth;
-mod wire;
-
-use args::{Action, CommandLine, RunArgs};
 use clap::Parser;
-use std::io;
+use corelane_loadtest::args::CommandLine;
+use corelane_loadtest::{command, process};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    broker::raise_descriptors();
-    let result = match CommandLine::parse().command {
-        Action::Run(args) => run(&args),
-        Action::Compare(args) => compare::compare(&args),
-        Action::Idle(args) => idle::idle(&args),
-        Action::Soak(args) => soak::soak(&args),
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    process::raise_descriptors();
+    match command::perform(&CommandLine::parse().command) {
+        Ok(done) => ExitCode::from(done as u8),
         Err(error) => {
             eprintln!("corelane-loadtest: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(3)
         }
     }
-}
-
-/// One shape against a running broker; tells whether it passed.
-fn run(args: &RunArgs) -> io::Result<bool> {
-    if let Some(cpu) = args.load_cpu {
-        broker::pin(cpu)?;
-    }
-    let account = args.target.pid.map(broker::Cpu::new);
-    let shape = args.shape.shape();
-    let engine =
-        engine::Engine::connect(&shape, args.target.address, args.limits.limits(), account)?;
-    let outcome = engine.run();
-    if args.json {
-        println!("{}", report::outcome_json(&outcome));
-    } else {
-        println!("{}", report::outcome_text(&outcome));
-    }
-    Ok(outcome.passed())
 }

@@ -1,141 +1,130 @@
-//! What people and programs read: lines, tables and JSON.
+//! What people read: lines and tables.
 
-use crate::measure::Outcome;
-use std::fmt::{Display, Write};
-
-/// A flat JSON object, written field by field.
-pub struct Object(String);
-
-impl Object {
-    /// An object without fields.
-    pub fn new() -> Object {
-        Object(String::from("{"))
-    }
-
-    fn key(&mut self, name: &str) {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        let _ = write!(self.0, "\"{name}\":");
-    }
-
-    /// Adds a number or a truth value.
-    pub fn plain(mut self, name: &str, value: impl Display) -> Object {
-        self.key(name);
-        let _ = write!(self.0, "{value}");
-        self
-    }
-
-    /// Adds a number with a fraction; what is no number becomes null.
-    pub fn real(self, name: &str, value: Option<f64>) -> Object {
-        match value.filter(|value| value.is_finite()) {
-            Some(value) => self.plain(name, format_args!("{value:.4}")),
-            None => self.plain(name, "null"),
-        }
-    }
-
-    /// Adds a text.
-    pub fn text(mut self, name: &str, value: &str) -> Object {
-        self.key(name);
-        self.0.push('"');
-        for character in value.chars() {
-            match character {
-                '"' | '\\' => self.0.extend(['\\', character]),
-                control if control < ' ' => {
-                    let _ = write!(self.0, "\\u{:04x}", u32::from(control));
-                }
-                plain => self.0.push(plain),
-            }
-        }
-        self.0.push('"');
-        self
-    }
-
-    /// The object as one line.
-    pub fn finish(mut self) -> String {
-        self.0.push('}');
-        self.0
-    }
-}
-
-/// The fields of one outcome.
-pub fn outcome_json(outcome: &Outcome) -> String {
-    let Outcome { latency, faults, .. } = outcome;
-    Object::new()
-        .text("shape", &outcome.shape.name())
-        .plain("window", outcome.shape.window)
-        .plain("inflight", outcome.shape.inflight)
-        .real("seconds", Some(outcome.span_s))
-        .plain("in", outcome.sent)
-        .plain("out", outcome.received)
-        .real("per_second", Some(outcome.per_second()))
-        .real("per_broker_cpu_second", outcome.per_cpu_second())
-        .real("broker_cpu", outcome.broker_share())
-        .real("generator_cpu", Some(outcome.generator_share()))
-        .plain("generator_bound", outcome.generator_bound())
-        .plain("p50_ns", latency.p50_ns)
-        .plain("p99_ns", latency.p99_ns)
-        .plain("p999_ns", latency.p999_ns)
-        .plain("max_ns", latency.max_ns)
-        .plain("lost", faults.lost)
-        .plain("duplicated", faults.duplicated)
-        .plain("late", faults.late)
-        .plain("corrupt", faults.corrupt)
-        .plain("passed", outcome.passed())
-        .text("broken", outcome.broken.as_deref().unwrap_or(""))
-        .finish()
-}
+use crate::outcome::{BrokerVerdict, Distribution, Outcome, Try};
+use std::fmt::Write;
 
 /// One outcome for people.
-pub fn outcome_text(outcome: &Outcome) -> String {
-    let Outcome { latency, faults, .. } = outcome;
-    let mut text = format!(
-        "{}  window {}  {:.2} s\n",
-        outcome.shape.name(),
-        outcome.shape.window,
-        outcome.span_s
-    );
+pub fn text(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let label = if outcome.label.is_empty() { "" } else { " · " };
     let _ = writeln!(
         text,
-        "  in {}  out {}  in+out/s {}  in+out per broker CPU s {}",
-        outcome.sent,
-        outcome.received,
-        thousands(outcome.per_second()),
-        outcome.per_cpu_second().map_or("unknown (no --pid)".to_owned(), thousands),
+        "{}{label}{} against {} at {}, {:.1} s{}",
+        outcome.scenario.name,
+        outcome.label,
+        outcome.versions.broker,
+        outcome.place.address,
+        outcome.window.seconds(),
+        if outcome.window.warmed_up { "" } else { " (the load had not settled before)" },
     );
-    let _ = writeln!(
-        text,
-        "  CPU: broker {}  generator {:.0} %{}",
-        outcome.broker_share().map_or("?".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
-        100.0 * outcome.generator_share(),
-        if outcome.generator_bound() { "  THE GENERATOR WAS THE BOTTLENECK" } else { "" },
-    );
-    let _ = writeln!(
-        text,
-        "  latency µs: p50 {}  p99 {}  p99.9 {}  max {}",
-        latency.p50_ns / 1000,
-        latency.p99_ns / 1000,
-        latency.p999_ns / 1000,
-        latency.max_ns / 1000,
-    );
-    let _ = write!(
-        text,
-        "  lost {}  duplicated {}  late {}  corrupt {}  {}",
-        faults.lost,
-        faults.duplicated,
-        faults.late,
-        faults.corrupt,
-        verdict(outcome),
-    );
+    figures(outcome, &mut text);
+    let _ = writeln!(text, "  latency {}", quantiles(&outcome.latency));
+    if outcome.ack.count > 0 {
+        let _ = writeln!(text, "  ack     {}", quantiles(&outcome.ack));
+    }
+    let _ = writeln!(text, "  connect {}", quantiles(&outcome.connect));
+    findings(outcome, &mut text);
+    if let Some(search) = &outcome.search {
+        let best = thousands(search.best_rate);
+        let _ = writeln!(text, "  largest rate with {}: {best} messages/s", search.goal);
+    }
+    let _ = write!(text, "  {}", verdict(outcome));
     text
 }
 
-/// Passed, or why not.
-fn verdict(outcome: &Outcome) -> String {
-    match &outcome.broken {
-        Some(reason) => format!("FAILED: {reason}"),
-        None if outcome.passed() => "passed".to_owned(),
-        None => "FAILED".to_owned(),
+fn figures(outcome: &Outcome, text: &mut String) {
+    let totals = &outcome.totals;
+    let span = outcome.window.seconds().max(1e-9);
+    let _ = writeln!(
+        text,
+        "  in {} ({}/s)  out {} ({}/s)  in+out per broker CPU s {}",
+        thousands(totals.sent as f64),
+        thousands(totals.sent as f64 / span),
+        thousands(totals.received as f64),
+        thousands(totals.received as f64 / span),
+        outcome.per_cpu_second().map_or("unknown (no --pid)".to_owned(), thousands),
+    );
+    let steady = match outcome.window.steady {
+        true => "steady".to_owned(),
+        false => format!("NOT STEADY, drift {:+.0} %", 100.0 * outcome.window.drift),
+    };
+    let _ = writeln!(
+        text,
+        "  CPU: broker {}  generator {:.0} % (+ {:.0} % waiting), {} messages per CPU s  {steady}",
+        outcome.broker_share().map_or("?".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
+        100.0 * outcome.generator.busiest_share,
+        100.0 * outcome.generator.waiting_share,
+        thousands(outcome.generator.per_cpu_second),
+    );
+}
+
+fn findings(outcome: &Outcome, text: &mut String) {
+    let truth = &outcome.truth;
+    let _ = writeln!(
+        text,
+        "  {} checked: lost {}  duplicated {}  reordered {}  corrupted {}  misrouted {}",
+        thousands(truth.checked as f64),
+        truth.lost_total(),
+        truth.duplicated_total(),
+        truth.reordered,
+        truth.corrupted,
+        truth.misrouted,
+    );
+    let totals = &outcome.totals;
+    if totals.reconnects > 0 {
+        let _ = writeln!(
+            text,
+            "  {} connects, {} of them reconnects, {} sessions resumed",
+            totals.connects, totals.reconnects, totals.resumed,
+        );
+    }
+}
+
+/// Passed, or why not, or why there is no verdict.
+pub fn verdict(outcome: &Outcome) -> String {
+    if let Some(partial) = &outcome.partial {
+        let kind = if outcome.broker == BrokerVerdict::Stayed { "PARTIAL" } else { "FAILED" };
+        return format!("{kind}: {partial}; the figures are those until then");
+    }
+    if !outcome.passed() && !outcome.scenario.loss_allowed {
+        return "FAILED: the broker lost or spoiled messages".into();
+    }
+    let generator = &outcome.generator;
+    if let (true, Some(why), Some(remedy)) =
+        (generator.bottleneck, &generator.why, &generator.remedy)
+    {
+        return format!("NO VERDICT: the generator was the bottleneck: {why}; {remedy}");
+    }
+    "passed".into()
+}
+
+/// One try of a search.
+pub fn told(tried: &Try) -> String {
+    let held = if tried.held { "holds" } else { "does not hold" };
+    let why = if tried.why.is_empty() { String::new() } else { format!(" ({})", tried.why) };
+    format!("{held}{why}, {}", micros(tried.latency_ns))
+}
+
+fn quantiles(found: &Distribution) -> String {
+    if found.count == 0 {
+        return "none measured".into();
+    }
+    format!(
+        "p50 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
+        micros(found.p50_ns),
+        micros(found.p99_ns),
+        micros(found.p999_ns),
+        micros(found.p9999_ns),
+        micros(found.max_ns),
+    )
+}
+
+/// A time in the unit that suits it.
+pub fn micros(ns: u64) -> String {
+    match ns {
+        0..10_000_000 => format!("{} µs", ns / 1000),
+        10_000_000..10_000_000_000 => format!("{} ms", ns / 1_000_000),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
     }
 }
 
@@ -182,12 +171,6 @@ mod tests {
     fn thousands_are_set_apart() {
         assert_eq!(thousands(999.0), "999");
         assert_eq!(thousands(1_234_567.0), "1_234_567");
-    }
-
-    #[test]
-    fn json_text_is_escaped() {
-        let line = Object::new().text("a", "x\"\\\n").plain("b", 1).real("c", None).finish();
-        assert_eq!(line, "{\"a\":\"x\\\"\\\\\\u000a\",\"b\":1,\"c\":null}");
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! What each subscriber must receive from each publisher, and what it did receive.
+//! What each subscriber must receive on each flow, and what it did receive.
+//!
+//! A flow is what one publisher sends to one topic; its messages are numbered from zero. Every
+//! payload starts with a stamp; the rest is a pattern that every receiver knows.
 //!
 //! Invariants worth naming:
 //! * a message is one of: received once, lost, or not yet due; a message that comes again is
@@ -7,36 +10,47 @@
 
 use std::ops::Range;
 
-/// Bytes at the start of each payload: mark, publisher, sequence, time.
+/// Bytes at the start of each payload: check, flow, sequence, intended time.
 pub const STAMP_LEN: usize = 24;
 
-/// Gaps remembered per pair; later ones can no longer be told from duplicates.
+/// Gaps remembered per stream; later ones can no longer be told from duplicates.
 const GAPS_MAX: usize = 4096;
-
-const MARK: u32 = 0x1a7e_57a3;
 
 /// The header of a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp {
-    /// Number of the publisher in its run.
-    pub publisher: u32,
-    /// Position in the publisher's stream, from zero.
+    /// Number of the flow in its run.
+    pub flow: u32,
+    /// Position in the flow, from zero.
     pub sequence: u64,
-    /// When it was sent, nanoseconds of the run's clock.
-    pub sent_ns: u64,
+    /// When it was meant to be sent, nanoseconds of the run's clock.
+    pub intended_ns: u64,
 }
 
 impl Stamp {
-    /// Writes the stamp over the first [`STAMP_LEN`] bytes.
+    /// Depends on every bit of the stamp and on the payload's length.
     #[inline]
-    pub fn write(&self, payload: &mut [u8]) {
-        payload[0..4].copy_from_slice(&MARK.to_le_bytes());
-        payload[4..8].copy_from_slice(&self.publisher.to_le_bytes());
-        payload[8..16].copy_from_slice(&self.sequence.to_le_bytes());
-        payload[16..24].copy_from_slice(&self.sent_ns.to_le_bytes());
+    fn check(&self, len: usize) -> u32 {
+        let mut mixed = self.sequence ^ self.intended_ns.rotate_left(32);
+        mixed ^= (u64::from(self.flow) << 32 | len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed >> 32) as u32
     }
 
-    /// The stamp of a payload; `None` when it carries none.
+    /// Writes the stamp over the first [`STAMP_LEN`] bytes.
+    ///
+    /// # Panics
+    /// When the payload is shorter.
+    #[inline]
+    pub fn write(&self, payload: &mut [u8]) {
+        let check = self.check(payload.len());
+        payload[0..4].copy_from_slice(&check.to_le_bytes());
+        payload[4..8].copy_from_slice(&self.flow.to_le_bytes());
+        payload[8..16].copy_from_slice(&self.sequence.to_le_bytes());
+        payload[16..24].copy_from_slice(&self.intended_ns.to_le_bytes());
+    }
+
+    /// The stamp of a payload; `None` when it carries none or one that was altered.
     #[inline]
     pub fn read(payload: &[u8]) -> Option<Stamp> {
         let head: &[u8; STAMP_LEN] = payload.first_chunk()?;
@@ -44,81 +58,93 @@ impl Stamp {
             u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes of a fixed array"))
         };
         let first = word(0);
-        if first as u32 != MARK {
-            return None;
-        }
-        Some(Stamp { publisher: (first >> 32) as u32, sequence: word(8), sent_ns: word(16) })
+        let flow = (first >> 32) as u32;
+        let stamp = Stamp { flow, sequence: word(8), intended_ns: word(16) };
+        (stamp.check(payload.len()) == first as u32).then_some(stamp)
     }
 }
 
-/// What one subscriber has received from one publisher.
+/// Payload bytes behind the stamp, of payloads up to `len`: no two neighbours are alike.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8)).collect()
+}
+
+/// What one subscriber has received of one flow.
 #[derive(Default, Debug)]
-pub struct Pair {
+pub struct Stream {
     /// One more than the highest sequence received.
     pub next: u64,
-    missing: u64,
+    /// Different messages received.
+    pub received: u64,
+    trouble: Option<Box<Trouble>>,
+}
+
+#[derive(Default, Debug)]
+struct Trouble {
     duplicated: u64,
     late: u64,
     gaps: Vec<Range<u64>>,
 }
 
-impl Pair {
+impl Stream {
     /// Takes note of one received sequence.
     #[inline]
     pub fn receive(&mut self, sequence: u64) {
         if sequence == self.next {
             self.next += 1;
+            self.received += 1;
         } else {
             self.out_of_order(sequence);
         }
     }
 
-    #[cold]
-    fn out_of_order(&mut self, sequence: u64) {
-        if sequence > self.next {
-            self.missing += sequence - self.next;
-            if self.gaps.len() < GAPS_MAX {
-                self.gaps.push(self.next..sequence);
-            }
+    /// As [`Stream::receive`] for a member of a share group, to whom gaps are natural.
+    #[inline]
+    pub fn receive_shared(&mut self, sequence: u64) {
+        if sequence >= self.next {
             self.next = sequence + 1;
+            self.received += 1;
             return;
         }
-        let Some(position) = self.gaps.iter().position(|gap| gap.contains(&sequence)) else {
-            self.duplicated += 1;
+        let trouble = self.trouble.get_or_insert_default();
+        if sequence + 1 == self.next {
+            trouble.duplicated += 1;
+        } else {
+            trouble.late += 1;
+            self.received += 1;
+        }
+    }
+
+    #[cold]
+    fn out_of_order(&mut self, sequence: u64) {
+        let trouble = self.trouble.get_or_insert_default();
+        if sequence > self.next {
+            if trouble.gaps.len() < GAPS_MAX {
+                trouble.gaps.push(self.next..sequence);
+            }
+            self.next = sequence + 1;
+            self.received += 1;
+            return;
+        }
+        let Some(position) = trouble.gaps.iter().position(|gap| gap.contains(&sequence)) else {
+            trouble.duplicated += 1;
             return;
         };
-        self.late += 1;
-        self.missing -= 1;
-        let gap = self.gaps.swap_remove(position);
+        trouble.late += 1;
+        self.received += 1;
+        let gap = trouble.gaps.swap_remove(position);
         let parts = [gap.start..sequence, sequence + 1..gap.end];
-        self.gaps.extend(parts.into_iter().filter(|part| !part.is_empty()));
-    }
-}
-
-/// Faults summed over pairs.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Faults {
-    /// Messages due that never came.
-    pub lost: u64,
-    /// Messages that came more than once.
-    pub duplicated: u64,
-    /// Messages that came after one sent later by the same publisher.
-    pub late: u64,
-    /// Deliveries without a readable stamp, of a wrong length or to the wrong subscriber.
-    pub corrupt: u64,
-}
-
-impl Faults {
-    /// Adds one pair whose publisher has sent `sent` messages.
-    pub fn add(&mut self, pair: &Pair, sent: u64) {
-        self.lost += pair.missing + sent.saturating_sub(pair.next);
-        self.duplicated += pair.duplicated;
-        self.late += pair.late;
+        trouble.gaps.extend(parts.into_iter().filter(|part| !part.is_empty()));
     }
 
-    /// Whether a run at `qos` may pass with these faults: QoS 1 may deliver again.
-    pub fn acceptable(&self, qos: u8) -> bool {
-        self.lost == 0 && self.late == 0 && self.corrupt == 0 && (self.duplicated == 0 || qos == 1)
+    /// Messages that came again.
+    pub fn duplicated(&self) -> u64 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.duplicated)
+    }
+
+    /// Messages that came after later ones.
+    pub fn late(&self) -> u64 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.late)
     }
 }
 
@@ -126,45 +152,56 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn faults(received: &[u64], sent: u64) -> Faults {
-        let mut pair = Pair::default();
+    fn faults(received: &[u64], sent: u64) -> (u64, u64, u64) {
+        let mut stream = Stream::default();
         for &sequence in received {
-            pair.receive(sequence);
+            stream.receive(sequence);
         }
-        let mut faults = Faults::default();
-        faults.add(&pair, sent);
-        faults
+        (sent - stream.received, stream.duplicated(), stream.late())
     }
 
     #[test]
     fn order_is_faultless() {
-        assert_eq!(faults(&[0, 1, 2], 3), Faults::default());
+        assert_eq!(faults(&[0, 1, 2], 3), (0, 0, 0));
     }
 
     #[test]
     fn a_gap_and_a_missing_tail_are_lost() {
-        assert_eq!(faults(&[0, 3], 6), Faults { lost: 4, ..Faults::default() });
+        assert_eq!(faults(&[0, 3], 6), (4, 0, 0));
     }
 
     #[test]
     fn a_late_message_fills_its_gap_once() {
-        let wanted = Faults { lost: 2, late: 1, duplicated: 1, ..Faults::default() };
-        assert_eq!(faults(&[0, 4, 2, 2], 5), wanted);
-        assert_eq!(faults(&[2, 1, 0], 3), Faults { late: 2, ..Faults::default() });
+        assert_eq!(faults(&[0, 4, 2, 2], 5), (2, 1, 1));
+        assert_eq!(faults(&[2, 1, 0], 3), (0, 0, 2));
     }
 
     #[test]
     fn a_repetition_is_a_duplicate() {
-        assert_eq!(faults(&[0, 0, 1, 0], 2), Faults { duplicated: 2, ..Faults::default() });
+        assert_eq!(faults(&[0, 0, 1, 0], 2), (0, 2, 0));
+    }
+
+    #[test]
+    fn members_of_a_share_group_know_gaps() {
+        let mut stream = Stream::default();
+        for sequence in [1, 4, 4, 2, 9] {
+            stream.receive_shared(sequence);
+        }
+        assert_eq!((stream.received, stream.duplicated(), stream.late()), (4, 1, 1));
     }
 
     #[test]
     fn a_stamp_reads_back_and_noise_does_not() {
-        let stamp = Stamp { publisher: 7, sequence: 1 << 40, sent_ns: u64::MAX };
+        let stamp = Stamp { flow: 7, sequence: 1 << 40, intended_ns: u64::MAX };
         let mut payload = [0u8; 32];
-        assert_eq!(Stamp::read(&payload), None);
         stamp.write(&mut payload);
         assert_eq!(Stamp::read(&payload), Some(stamp));
         assert_eq!(Stamp::read(&payload[..23]), None);
+        assert_eq!(Stamp::read(&payload[..31]), None);
+        for bit in 0..8 * STAMP_LEN {
+            let mut spoiled = payload;
+            spoiled[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Stamp::read(&spoiled), None, "bit {bit}");
+        }
     }
 }

@@ -285,6 +285,14 @@ impl PublishOut<'_> {
         out.extend_from_slice(self.payload);
     }
 
+    /// Where in a version 5 packet of `encoded_len` bytes the two bytes of the alias stand, most
+    /// significant first. There must be one.
+    #[inline]
+    pub fn alias_position(&self, encoded_len: usize) -> usize {
+        // The alias is the first property, behind its identifier.
+        encoded_len - self.payload.len() - self.properties_len() + 1
+    }
+
     fn write_properties(&self, len: usize, out: &mut Vec<u8>) {
         wire::put_varint(out, u32::try_from(len).unwrap_or(u32::MAX));
         if let Some(alias) = self.alias {

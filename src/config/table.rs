@@ -317,6 +317,9 @@ section! {
         delayed_bytes: usize = 268_435_456, within(0, 1024 * GIB), "bytes", Live;
         /// Topic aliases that a client may set; 0 offers none.
         topic_alias_maximum: u16 = 32, within(0, 65_535), "aliases", Live;
+        /// Topic aliases that a client is given for topics it is sent repeatedly, as far as it
+        /// accepts them; 0 gives none.
+        topic_alias_maximum_out: u16 = 16, within(0, 255), "aliases", Live;
         /// Memory of one core's match cache; 0 switches it off.
         match_cache_bytes: usize = 16_777_216, within(0, 64 * GIB), "bytes", Live;
         /// Sessions on one core, connected or not.

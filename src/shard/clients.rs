@@ -6,8 +6,9 @@ use super::counters::{Counters, DropCause};
 use super::memory::Pressure;
 use super::session::{Session, SessionSlot, Subscribed};
 use super::settings::Settings;
+use super::slow::Slow;
 use crate::base::{ShardId, Slots, Time};
-use crate::codec::{self, ReasonCode, Version};
+use crate::codec::{self, PublishOut, ReasonCode, Version};
 use crate::session::Ledger;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -54,6 +55,17 @@ impl Connection {
         self.counted = self.out.len();
         &mut self.out
     }
+
+    /// Writes a PUBLISH that [`Connection::fit`] has named.
+    #[inline]
+    pub(super) fn write(&mut self, packet: &PublishOut<'_>, output: &mut Output) {
+        packet.encode(self.version, self.writer(output));
+        if let Some(alias) = packet.alias
+            && !packet.topic.is_empty()
+        {
+            self.named(alias, packet.topic);
+        }
+    }
 }
 
 /// Sessions and connections of one core.
@@ -85,6 +97,8 @@ pub(super) struct Clients {
     pub(super) pressure: Pressure,
     /// Outboxes close to their bounds, where `overflow` is `refuse`.
     pub(super) full_outboxes: usize,
+    /// Who does not keep up.
+    pub(super) slow: Slow,
 }
 
 impl Clients {
@@ -109,6 +123,7 @@ impl Clients {
             ledger: Ledger::default(),
             pressure: Pressure::default(),
             full_outboxes: 0,
+            slow: Slow::default(),
         }
     }
 

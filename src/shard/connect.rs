@@ -106,6 +106,8 @@ impl Shard {
         connection.keep_alive_s = keep_alive_s;
         let maximum = properties.receive_maximum.map_or(u16::MAX, std::num::NonZeroU16::get);
         connection.receive_maximum = maximum.min(self.clients.settings.session.max_inflight);
+        let ours = self.clients.settings.limits.topic_alias_maximum_out;
+        connection.alias_maximum = properties.topic_alias_maximum.min(ours);
         connection.maximum_packet =
             properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get);
         let expiry_s = self.attach(slot, key, connect);

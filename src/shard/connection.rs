@@ -3,10 +3,10 @@
 use super::quota::Quota;
 use super::waiting::Cause;
 use crate::base::{Key, ShardId, Time};
-use crate::codec::Version;
+use crate::codec::{PublishOut, Version};
 use crate::index::{Matched, SessionKey};
 use crate::session::{Outbox, PendingAcks};
-use crate::topic::AliasTable;
+use crate::topic::{AliasTable, GivenAliases, Naming};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -156,6 +156,10 @@ pub struct Connection {
     /// What it has used of its listener's rates.
     pub(super) quota: Option<Box<Quota>>,
     pub(super) aliases: Option<Box<AliasTable>>,
+    /// Aliases that the broker may give; zero: none.
+    pub(super) alias_maximum: u16,
+    /// Those that it has given, from the first message on.
+    pub(super) given: Option<Box<GivenAliases>>,
     pub(super) topic: Option<Box<TopicCache>>,
     /// QoS 0 messages that wait as references for the output to shrink.
     pub(super) late: Outbox<super::session::Outgoing>,
@@ -198,8 +202,44 @@ impl Connection {
             unreleased: 0,
             quota: None,
             aliases: None,
+            alias_maximum: 0,
+            given: None,
             topic: None,
             late: Outbox::default(),
+        }
+    }
+
+    /// How the next PUBLISH names `topic`.
+    #[inline]
+    pub(super) fn naming(&mut self, topic: &str) -> Naming {
+        match self.alias_maximum {
+            0 => Naming::Topic,
+            most => self.given.get_or_insert_with(|| Box::new(GivenAliases::new(most))).name(topic),
+        }
+    }
+
+    /// Names the topic of `out` so that the packet is short; false when the client accepts none
+    /// of that size [MQTT-3.1.2-24].
+    #[inline]
+    pub(super) fn fit(&mut self, out: &mut PublishOut<'_>) -> bool {
+        match self.naming(out.topic) {
+            Naming::Topic => {}
+            Naming::Both(alias) => out.alias = Some(alias),
+            Naming::Alias(alias) => (out.topic, out.alias) = ("", Some(alias)),
+        }
+        let largest = self.maximum_packet;
+        let fits = |out: &PublishOut<'_>| {
+            largest == u32::MAX || out.encoded_len(self.version) <= largest as usize
+        };
+        // A new alias may be what makes it too large.
+        fits(out) || !out.topic.is_empty() && out.alias.take().is_some() && fits(out)
+    }
+
+    /// A PUBLISH that gives `alias` to `topic` was written.
+    #[inline]
+    pub(super) fn named(&mut self, alias: u16, topic: &str) {
+        if let Some(given) = &mut self.given {
+            given.give(alias, topic);
         }
     }
 

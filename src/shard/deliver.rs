@@ -10,6 +10,7 @@ use crate::base::{PublisherId, Time};
 use crate::codec::{self, PublishOut, QoS, ReasonCode, Version};
 use crate::index::{SessionKey, Subscriber};
 use crate::session::{Message, MessageView, Pushed, Resend};
+use crate::topic::Naming;
 use std::rc::Rc;
 
 /// What one fan-out shares between its subscribers: the stored message, made when the first one
@@ -19,14 +20,15 @@ pub(super) struct Prepared {
     pub(super) stored: Option<Rc<Message>>,
     /// Encoded packets; the memory is borrowed from the shard for one fan-out.
     bytes: Vec<u8>,
-    forms: [Option<(u32, u32)>; 4],
+    /// Where in `bytes` each form stands; without length where it was not needed yet.
+    forms: [(u32, u32); 8],
 }
 
 impl Prepared {
     /// For a message that is `stored` already, or not; encodes into `bytes`.
     pub(super) fn new(stored: Option<Rc<Message>>, mut bytes: Vec<u8>) -> Prepared {
         bytes.clear();
-        Prepared { stored, bytes, forms: [None; 4] }
+        Prepared { stored, bytes, forms: [(0, 0); 8] }
     }
 
     /// Gives the memory back.
@@ -34,18 +36,39 @@ impl Prepared {
         self.bytes
     }
 
-    /// The QoS 0 packet of `view` without identifiers.
+    /// The QoS 0 packet of `view` without identifiers. It is encoded once for all aliases, and
+    /// the two bytes that differ are set each time.
     #[inline]
-    fn form(&mut self, view: &MessageView<'_>, version: Version, retain: bool, now: Time) -> &[u8] {
-        let form = usize::from(version == Version::V5) << 1 | usize::from(retain);
-        let (start, end) = *self.forms[form].get_or_insert_with(|| {
-            let start = self.bytes.len() as u32;
+    fn form(
+        &mut self,
+        view: &MessageView<'_>,
+        version: Version,
+        retain: bool,
+        naming: Naming,
+        now: Time,
+    ) -> &[u8] {
+        let (kind, alias) = match naming {
+            Naming::Topic => (usize::from(version == Version::V5), None),
+            Naming::Both(alias) => (2, Some(alias)),
+            Naming::Alias(alias) => (3, Some(alias)),
+        };
+        let form = &mut self.forms[kind << 1 | usize::from(retain)];
+        if form.1 == 0 {
+            form.0 = self.bytes.len() as u32;
             let mut out = packet(view, now);
-            out.retain = retain;
+            (out.retain, out.alias) = (retain, alias);
+            if let Naming::Alias(_) = naming {
+                out.topic = "";
+            }
             out.encode(version, &mut self.bytes);
-            (start, self.bytes.len() as u32)
-        });
-        &self.bytes[start as usize..end as usize]
+            form.1 = self.bytes.len() as u32;
+        }
+        let bytes = &mut self.bytes[form.0 as usize..form.1 as usize];
+        if let Some(number) = alias {
+            let at = PublishOut { alias, ..packet(view, now) }.alias_position(bytes.len());
+            bytes[at..at + 2].copy_from_slice(&number.to_be_bytes());
+        }
+        bytes
     }
 }
 
@@ -154,30 +177,41 @@ impl Clients {
                 identifiers: claim.identifiers,
             };
             let key = connection.key;
-            return self.deliver_late(key, outgoing);
+            return self.deliver_late(slot, key, outgoing);
         }
         let version = connection.version;
         if version == Version::V5 && !claim.identifiers.is_empty() {
             let mut out = packet(view, now);
             out.retain = claim.retain;
             out.subscription_ids = claim.identifiers.list(&mut self.identifiers);
-            if out.encoded_len(version) > connection.maximum_packet as usize {
+            if !connection.fit(&mut out) {
                 return self.dropped(DropCause::TooLarge, 1);
             }
-            out.encode(version, connection.writer(&mut self.output));
+            connection.write(&out, &mut self.output);
         } else {
-            let bytes = prepared.form(view, version, claim.retain, now);
-            if bytes.len() > connection.maximum_packet as usize {
+            let largest = connection.maximum_packet as usize;
+            let mut naming = connection.naming(view.topic);
+            let mut bytes = prepared.form(view, version, claim.retain, naming, now);
+            if bytes.len() > largest
+                && let Naming::Both(_) = naming
+            {
+                naming = Naming::Topic;
+                bytes = prepared.form(view, version, claim.retain, naming, now);
+            }
+            if bytes.len() > largest {
                 return self.dropped(DropCause::TooLarge, 1);
             }
             connection.writer(&mut self.output).extend_from_slice(bytes);
+            if let Naming::Both(alias) = naming {
+                connection.named(alias, view.topic);
+            }
         }
         self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
 
     /// QoS 0 for a connection above its high water: a short queue of references.
-    fn deliver_late(&mut self, key: ConnectionKey, outgoing: Outgoing) {
+    fn deliver_late(&mut self, slot: SessionSlot, key: ConnectionKey, outgoing: Outgoing) {
         if self.pressure > Pressure::Low {
             return self.dropped(DropCause::Memory, 1);
         }
@@ -186,11 +220,11 @@ impl Clients {
         let bytes = outgoing.message.bytes();
         match connection.late.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.dropped(DropCause::LateOverflow, count),
-            Pushed::Dropped => self.dropped(DropCause::LateOverflow, 1),
+            Pushed::Displaced(count) => self.missed(slot, DropCause::LateOverflow, count),
+            Pushed::Dropped => self.missed(slot, DropCause::LateOverflow, 1),
             Pushed::Disconnect => {
                 self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
-                self.dropped(DropCause::LateOverflow, 1);
+                self.missed(slot, DropCause::LateOverflow, 1);
             }
         }
     }
@@ -210,11 +244,11 @@ impl Clients {
         let (limits, policy) = (self.settings.outbox(), self.settings.overflow());
         match session.outbox.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.dropped(DropCause::OutboxOverflow, count),
-            Pushed::Dropped => self.dropped(DropCause::OutboxOverflow, 1),
+            Pushed::Displaced(count) => self.missed(slot, DropCause::OutboxOverflow, count),
+            Pushed::Dropped => self.missed(slot, DropCause::OutboxOverflow, 1),
             Pushed::Disconnect => {
                 self.doomed.extend(session.connection.map(|key| (key, ReasonCode::QUOTA_EXCEEDED)));
-                self.dropped(DropCause::OutboxOverflow, 1);
+                self.missed(slot, DropCause::OutboxOverflow, 1);
             }
         }
         self.note_crowd(slot);
@@ -232,16 +266,13 @@ impl Clients {
         let mut out = packet(&message.view(), self.now);
         (out.qos, out.retain, out.subscription_ids) = (qos, retain, ids);
         out.packet_id = crate::base::PacketId::new(1);
-        let version = connection.version;
-        if connection.maximum_packet != u32::MAX
-            && out.encoded_len(version) > connection.maximum_packet as usize
-        {
+        if !connection.fit(&mut out) {
             // Treated as sent [MQTT-3.1.2-25]: it takes no place in the window.
             return self.dropped(DropCause::TooLarge, 1);
         }
         out.packet_id = Some(session.window.send(outgoing));
         self.inflight += 1;
-        out.encode(version, connection.writer(&mut self.output));
+        connection.write(&out, &mut self.output);
         self.counters.publishes_sent += 1;
     }
 
@@ -284,10 +315,10 @@ impl Clients {
         let mut out = packet(&outgoing.message.view(), self.now);
         out.retain = outgoing.retain;
         out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
-        if out.encoded_len(connection.version) > connection.maximum_packet as usize {
+        if !connection.fit(&mut out) {
             return self.dropped(DropCause::TooLarge, 1);
         }
-        out.encode(connection.version, connection.writer(&mut self.output));
+        connection.write(&out, &mut self.output);
         self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
@@ -300,7 +331,7 @@ impl Clients {
         };
         let limit = usize::from(connection.receive_maximum);
         let high_water = self.settings.limits.out_buffer_bytes;
-        let (version, largest) = (connection.version, connection.maximum_packet as usize);
+        let version = connection.version;
         let mut too_large = 0;
         while connection.pending_bytes() < high_water
             && let Some(resend) = session.window.next_resend(limit)
@@ -313,8 +344,8 @@ impl Clients {
                     (out.dup, out.qos, out.retain) = (true, qos, outgoing.retain);
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
-                    if out.encoded_len(version) <= largest {
-                        out.encode(version, connection.writer(&mut self.output));
+                    if connection.fit(&mut out) {
+                        connection.write(&out, &mut self.output);
                         self.counters.publishes_sent += 1;
                         continue;
                     }

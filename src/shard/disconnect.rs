@@ -73,6 +73,7 @@ impl Shard {
         connection.acks = PendingAcks::default();
         connection.topic = None;
         connection.aliases = None;
+        connection.given = None;
         let late = std::mem::take(&mut connection.late).len();
         let inbox = std::mem::take(&mut connection.inbox);
         self.clients.unfinished -= inbox.len();

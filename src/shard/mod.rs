@@ -39,6 +39,7 @@ mod report;
 mod rewrite;
 mod session;
 mod settings;
+mod slow;
 mod stats;
 mod subscribe;
 mod sys;

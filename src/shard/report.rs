@@ -79,7 +79,8 @@ impl Shard {
         let snapshot = self.snapshot(measured);
         let board = self.clients.settings.board.clone();
         board.write(self.me, &snapshot);
-        let mut lines = sys::core(self.me, &snapshot, &self.reporting.before);
+        let slowest = self.clients.take_slowest();
+        let mut lines = sys::core(self.me, &snapshot, &self.reporting.before, &slowest);
         if self.me.0 == 0 {
             let (now, sum) = (self.clients.now, board.sum());
             let reporting = &mut self.reporting;

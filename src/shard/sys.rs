@@ -124,7 +124,12 @@ pub fn broker(view: &Overview<'_>) -> Vec<Line> {
 }
 
 /// The topics of one core; `before` is its snapshot of the interval before.
-pub fn core(shard: ShardId, now: &Snapshot, before: &Gauges) -> Vec<Line> {
+pub fn core(
+    shard: ShardId,
+    now: &Snapshot,
+    before: &Gauges,
+    slowest: &[(String, u64)],
+) -> Vec<Line> {
     let Snapshot { counters, gauges } = now;
     let prefix = format!("$SYS/broker/cores/{}/", shard.0);
     let mut out = Lines { prefix, lines: Vec::new() };
@@ -157,6 +162,11 @@ pub fn core(shard: ShardId, now: &Snapshot, before: &Gauges) -> Vec<Line> {
     out.add("bytes/retained", gauges.retained_bytes);
     out.add("bytes/held", gauges.held_bytes);
     out.drops(counters);
+    // An empty payload takes the line of an earlier interval back.
+    for place in 0..super::slow::PLACES {
+        let told = slowest.get(place).map(|(client_id, missed)| format!("{missed} {client_id}"));
+        out.add(&format!("slow/{}", place + 1), told.unwrap_or_default());
+    }
     out.lines
 }
 
@@ -222,7 +232,10 @@ mod tests {
         let mut now = Snapshot::default();
         (now.gauges.busy_us, now.gauges.polled_us, now.gauges.asleep_us) = (400, 100, 1100);
         let before = Gauges { busy_us: 100, asleep_us: 500, ..Gauges::default() };
-        let tree = tree(core(ShardId(3), &now, &before));
+        let slowest = [("sensor 7".to_owned(), 12)];
+        let tree = tree(core(ShardId(3), &now, &before, &slowest));
+        assert_eq!(tree["$SYS/broker/cores/3/slow/1"], "12 sensor 7");
+        assert_eq!(tree["$SYS/broker/cores/3/slow/8"], "", "nobody: what was there is cleared");
         let share = |name: &str| tree[&format!("$SYS/broker/cores/3/share/{name}")].clone();
         assert_eq!(
             [share("busy"), share("polling"), share("sleeping")],

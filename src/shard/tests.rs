@@ -9,6 +9,7 @@ mod retained;
 mod sessions;
 mod wills;
 pub(super) mod wire;
+mod aliases;
 mod auto_subscribe;
 mod delayed;
 mod exclusive;

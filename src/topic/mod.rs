@@ -1,11 +1,12 @@
-//! Topic names and topic filters in checked form, shared and exclusive subscriptions, inbound topic
-//! aliases, delayed topics, and topics made by rules.
+//! Topic names and topic filters in checked form, shared and exclusive subscriptions, topic aliases
+//! both ways, delayed topics, and topics made by rules.
 //!
 //! Invariants worth naming:
 //! * a [`TopicName`] or [`TopicFilter`] was checked when it was made; nobody checks it again;
 //! * [`TopicFilter::matches`] is the meaning of matching; every index is tested against it.
 
 pub mod alias;
+pub mod naming;
 pub mod filter;
 pub mod level;
 pub mod name;
@@ -23,6 +24,7 @@ pub use delayed::Delayed;
 pub use filter::TopicFilter;
 pub use level::{Level, Levels};
 pub use name::TopicName;
+pub use naming::{GivenAliases, Naming};
 pub use shared::Subscription;
 pub use template::{Captures, Identity, Template};
 

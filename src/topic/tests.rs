@@ -1,6 +1,7 @@
 //! Vectors for checking and matching, named by statement.
 
 use super::*;
+use crate::base::Prng;
 
 fn filter(text: &str) -> &TopicFilter {
     TopicFilter::new(text).expect("a filter")
@@ -253,4 +254,67 @@ fn names_of_clients_stay_one_level() {
     }
     let template = Template::new("$2/$9").expect("a template");
     assert_eq!((template.captures(), template.names_user()), (9, false));
+}
+
+/// Bytes that `topics` take in PUBLISH packets of one connection, without and with aliases.
+fn sent(maximum: u16, topics: impl Iterator<Item = String>) -> (usize, usize) {
+    let mut aliases = GivenAliases::new(maximum);
+    let (mut without, mut with) = (0, 0);
+    for topic in topics {
+        without += topic.len();
+        with += match aliases.name(&topic) {
+            Naming::Topic => topic.len(),
+            Naming::Alias(_) => 3,
+            Naming::Both(alias) => {
+                aliases.give(alias, &topic);
+                topic.len() + 3
+            }
+        };
+    }
+    (without, with)
+}
+
+fn room(number: usize) -> String {
+    format!("site/7/floor/{}/room/{number:03}/temperature", number % 9)
+}
+
+#[test]
+fn aliases_go_to_topics_that_come_again() {
+    let mut aliases = GivenAliases::new(1);
+    assert_eq!(aliases.name("plant/one"), Naming::Topic);
+    assert_eq!(aliases.name("plant/one"), Naming::Both(1));
+    assert_eq!(aliases.name("plant/one"), Naming::Both(1), "that packet was not sent");
+    aliases.give(1, "plant/one");
+    assert_eq!(aliases.name("plant/one"), Naming::Alias(1));
+    let place = |topic: &str, aliases: &mut GivenAliases| {
+        (0..30).find(|_| aliases.name(topic) == Naming::Both(1))
+    };
+    let times = place("plant/two", &mut aliases).expect("met more than twice as often");
+    assert_eq!(times, 8, "the first one was met four times");
+    aliases.give(1, "plant/two");
+    assert_eq!(aliases.name("plant/two"), Naming::Alias(1));
+    assert_ne!(aliases.name("plant/one"), Naming::Alias(1));
+    for topic in ["", "short", &"x".repeat(257)] {
+        (0..5).for_each(|_| assert_eq!(aliases.name(topic), Naming::Topic));
+    }
+    (0..5).for_each(|_| assert_eq!(GivenAliases::new(0).name("plant/one"), Naming::Topic));
+}
+
+#[test]
+fn aliases_save_bytes_and_never_cost_many() {
+    let mut random = Prng::new(1);
+    // The n-th of 200 topics comes with a frequency of 1/n.
+    let mut skewed = || {
+        let weight = (201f64.ln() * random.below(1 << 20) as f64 / (1 << 20) as f64).exp();
+        room(weight as usize)
+    };
+    let saved = |(without, with): (usize, usize)| (without - with) * 100 / without;
+    let few = saved(sent(16, (0..100_000).map(|n| room(n % 16))));
+    let many = saved(sent(16, (0..100_000).map(|_| skewed())));
+    let round = saved(sent(16, (0..100_000).map(|n| room(n % 100))));
+    // A device's topics for a while, then those of the next.
+    let moving = saved(sent(16, (0..100_000).map(|n| room(n % 10 + n / 10_000 * 10))));
+    assert_eq!((few, many, round, moving), (91, 48, 14, 89), "percent");
+    let (without, with) = sent(16, (0..100_000).map(room));
+    assert!(with - without < 100, "no topic comes twice, but for the marks");
 }

@@ -50,6 +50,26 @@ def alias(context):
     assert got == ["a", "b", "a", "b", "c", "c"], got
 
 
+@case("topic alias outbound", PAHO, (V5,))
+def alias_outbound(context):
+    peer = Peer(context, "peer", properties={"TopicAliasMaximum": 2})
+    peer.subscribe(context.topic("#"), 1)
+    names = ["first", "second", "first", "second", "first", "third", "second", "first"]
+    for name in names:
+        peer.publish(context.topic(name), name, 1)
+    peer.expect(names)
+    known, short = {}, 0
+    for message in peer.messages:
+        topic, alias = message.topic, getattr(message.properties, "TopicAlias", None)
+        assert alias is None or 1 <= alias <= 2, alias
+        if not topic:
+            short += 1
+        elif alias:
+            known[alias] = topic
+        assert (topic or known[alias]) == context.topic(message.payload.decode())
+    assert short, "no message came under its alias alone"
+
+
 @case("no-local", PAHO, (V5,))
 def no_local(context):
     peer = Peer(context, "peer")

@@ -14,6 +14,7 @@ use corelane::codec::{
     self, ConnectOut, ConnectProperties, Disconnect, PacketType, PublishOut, QoS, ReasonCode,
     RetainHandling, SubscribeOptions, SubscribeOut, UnsubscribeOut, Version, Will,
 };
+use corelane::topic::AliasTable;
 use std::num::{NonZeroU16, NonZeroU32};
 
 /// How long a replaced connection is read for its DISCONNECT, in microseconds.
@@ -96,6 +97,7 @@ impl Client {
         // A session whose name its client may never learn must end with its connection.
         let expiry = if self.id.is_empty() { 0 } else { expiry };
         let receive_maximum = [1, 2, 5, 65_535][random.below(4)];
+        let aliases = [0, 1, 2, 20][random.below(4)];
         let will_choice = (!self.settled && random.one_in(3))
             .then(|| (TOPICS[PLAIN_TOPICS + random.below(2)], qos(random), random.one_in(6)));
         let delay_s = if fifth { [0, 0, 1, 5][random.below(4)] } else { 0 };
@@ -123,6 +125,7 @@ impl Client {
             properties: ConnectProperties {
                 session_expiry: Some(expiry),
                 receive_maximum: NonZeroU16::new(receive_maximum),
+                topic_alias_maximum: aliases,
                 maximum_packet_size: self.maximum_packet.and_then(NonZeroU32::new),
                 ..ConnectProperties::default()
             },
@@ -148,6 +151,7 @@ impl Client {
             (false, false) => LONG_EXPIRY,
         };
         (link.keep_alive_s, link.expiry_s) = (keep_alive, expiry_s);
+        link.given = AliasTable::new(if fifth { aliases } else { 0 });
         self.link = Some(link);
     }
 

@@ -7,7 +7,7 @@ use crate::plan::{FILTERS, GROUPS, Plan};
 use crate::trace;
 use corelane::base::{PacketId, Prng, Time};
 use corelane::codec::{self, Ack, Connack, Packet, PacketType, QoS, ReasonCode, Version};
-use corelane::topic::{TopicFilter, TopicName};
+use corelane::topic::{AliasTable, TopicFilter, TopicName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How far one of the client's own QoS 1 and 2 messages has come.
@@ -112,6 +112,8 @@ pub struct Link {
     pub broker_maximum: usize,
     pub broker_aliases: u16,
     pub aliases: BTreeMap<u16, &'static str>,
+    /// Aliases that the broker has given, of those it was offered.
+    pub given: AliasTable,
     pub replies: Vec<Reply>,
     pub owed: VecDeque<(PacketType, u16)>,
     pub completes: VecDeque<u16>,
@@ -151,6 +153,7 @@ impl Link {
             broker_maximum: 1,
             broker_aliases: 0,
             aliases: BTreeMap::new(),
+            given: AliasTable::default(),
             replies: Vec::new(),
             owed: VecDeque::new(),
             completes: VecDeque::new(),

@@ -10,7 +10,7 @@ use corelane::shard::placement::Route;
 impl Client {
     /// A PUBLISH from the broker.
     pub fn publish(&mut self, publish: &Publish<'_>, world: &mut Reader<'_>) -> Result<(), String> {
-        ensure!(publish.properties.topic_alias.is_none(), "an alias nobody offered");
+        let topic = self.topic_of(publish)?;
         let empty = publish.payload.is_empty();
         let serial = serial_of(publish.payload).filter(|_| !empty);
         ensure!(empty || serial.is_some(), "a payload nobody sent: {publish:?}");
@@ -20,7 +20,7 @@ impl Client {
         }
         let Some(serial) = serial else { return Ok(()) };
         let publication = world.ledger.get(serial).clone();
-        ensure!(publication.topic == publish.topic, "{publish:?} of {publication:?}");
+        ensure!(publication.topic == topic, "{publish:?} of {publication:?}");
         ensure!(publish.qos <= publication.qos, "{publish:?} of {publication:?}");
         if publication.will.is_some() {
             world.ledger.will_seen(serial)?;
@@ -33,6 +33,17 @@ impl Client {
         } else {
             self.arrived(serial, publish, &publication, world)
         }
+    }
+
+    /// The topic of a PUBLISH, through its alias if it has no name [MQTT-3.1.2-26].
+    fn topic_of(&mut self, publish: &Publish<'_>) -> Result<String, String> {
+        let given = &mut self.link.as_mut().expect("it is being read").given;
+        let Some(alias) = publish.properties.topic_alias else { return Ok(publish.topic.into()) };
+        if !publish.topic.is_empty() {
+            ensure!(given.set(alias, publish.topic), "an alias nobody offered: {publish:?}");
+        }
+        let topic = given.get(alias).map(str::to_owned);
+        topic.ok_or_else(|| format!("an alias that stands for nothing: {publish:?}"))
     }
 
     /// The protocol of packet identifiers; true for a repetition of QoS 2 that is not delivered.

@@ -7,9 +7,20 @@ use corelane::mesh::MeshSettings;
 use corelane::shard::placement::{Placement, Route, Rule};
 use corelane::shard::{Settings, TickBudget};
 
-/// Topics that clients publish to; the last ones only carry wills.
-pub const TOPICS: &[&str] =
-    &["a", "a/b", "a/b/c", "a/c", "b", "b/c/d", "d/e", "d/e/f", "/x", "w/1", "w/2"];
+/// Topics that clients publish to, three long enough for an alias; the last ones only carry wills.
+pub const TOPICS: &[&str] = &[
+    "a",
+    "a/b",
+    "a/b/charlie",
+    "a/charlie",
+    "b",
+    "b/c/d",
+    "d/e",
+    "d/e/foxtrot",
+    "/x",
+    "w/1",
+    "w/2",
+];
 
 /// How many of [`TOPICS`] are for ordinary messages.
 pub const PLAIN_TOPICS: usize = 9;
@@ -121,6 +132,7 @@ fn settings(random: &mut Prng, shards: usize, lossless: bool) -> Settings {
     limits.retained_messages = if lossless { 1 << 20 } else { pick(random, &[0, 1, 3, 1 << 20]) };
     limits.retained_bytes = if lossless { 1 << 30 } else { pick(random, &[100, 4000, 1 << 30]) };
     limits.topic_alias_maximum = pick(random, &[0, 2, 32]);
+    limits.topic_alias_maximum_out = pick(random, &[0, 1, 2, 16]);
     limits.match_cache_bytes = pick(random, &[0, 300, 1 << 20]);
     limits.wills_per_tick = pick(random, &[1, 2, 256]);
     limits.expiries_per_tick = pick(random, &[1, 3, 1024]);

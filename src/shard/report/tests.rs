@@ -5,6 +5,7 @@ use super::super::{Board, DropCause};
 use crate::base::PacketId;
 use crate::codec::{self, ConnectOut, Packet, PublishOut, QoS, ReasonCode};
 use crate::codec::{SubscribeOptions, SubscribeOut, Version, Will};
+use crate::topic::TopicName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -135,4 +136,32 @@ fn a_will_under_sys_is_refused_with_its_client() {
     let connect = ConnectOut { client_id: "forger", will: Some(will), ..ConnectOut::default() };
     let client = bench.connect_with(0, &connect);
     assert_eq!(bench.output(client), [0x20, 2, 0, 5], "not authorized");
+}
+
+#[test]
+fn who_does_not_keep_up_is_named_for_one_interval() {
+    let mut bench = bench(1);
+    bench.shards[0].clients.settings.limits.out_buffer_bytes = 1;
+    bench.shards[0].clients.settings.session.late_messages = 0;
+    let publisher = bench.connect(0, "publisher", Version::V5);
+    let deaf = bench.connect(0, "deaf one", Version::V5);
+    subscribe(&mut bench, deaf, "a/#");
+    bench.deaf.push(deaf);
+    for _ in 0..5 {
+        let mut bytes = Vec::new();
+        PublishOut { topic: "a/b", payload: b"x", ..PublishOut::default() }
+            .encode(Version::V5, &mut bytes);
+        bench.send(publisher, &bytes);
+    }
+    let mut steady = publisher;
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        bench.settle(&mut steady);
+        let topic = TopicName::new("$SYS/broker/cores/0/slow/1").expect("valid");
+        let line = bench.shards[0].retained.get(topic).map(|line| line.value.view());
+        let text = line.map_or(&b""[..], |view| view.payload.bytes());
+        seen.push(String::from_utf8_lossy(text).into_owned());
+    }
+    assert!(seen.contains(&"4 deaf one".to_owned()), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some(""), "it is not slow for ever");
 }

@@ -1,0 +1,81 @@
+//! The subcommands.
+
+mod compare;
+mod idle;
+mod limit;
+mod progress;
+mod relay;
+mod run;
+mod soak;
+
+use crate::args::{Action, ScenariosArgs};
+use crate::outcome::Outcome;
+use crate::scenario::{SHIPPED, find};
+use corelane::runtime::{Requests, SignalThread};
+use std::error::Error;
+use std::sync::Arc;
+
+/// How a command ended; the number is the exit code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Done {
+    /// Everything was as it should be.
+    Passed = 0,
+    /// A broker failed.
+    Failed = 1,
+    /// The broker did not fail, but the generator was the bottleneck: no verdict.
+    NoVerdict = 2,
+}
+
+impl Done {
+    /// What an outcome amounts to.
+    pub fn of(outcome: &Outcome) -> Done {
+        let lost_allowed = outcome.scenario.loss_allowed && {
+            let mut truth = outcome.truth;
+            truth.lost[0] = 0;
+            truth.faultless() && outcome.partial.is_none()
+        };
+        match outcome.passed() || lost_allowed {
+            false => Done::Failed,
+            true if outcome.generator.bottleneck => Done::NoVerdict,
+            true => Done::Passed,
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Does what the user asked for.
+///
+/// # Errors
+/// The request cannot be carried out; the text says why and what helps.
+pub fn perform(action: &Action) -> Result<Done> {
+    if let Action::Relay(args) = action {
+        return relay::relay(args);
+    }
+    if let Action::Scenarios(args) = action {
+        return scenarios(args);
+    }
+    let requests = Arc::new(Requests::new(Vec::new()));
+    let _signals = SignalThread::start(Arc::clone(&requests), || {})?;
+    match action {
+        Action::Run(args) => run::run(args, &requests),
+        Action::Compare(args) => compare::compare(args, &requests),
+        Action::Limit(args) => limit::limit(args, &requests),
+        Action::Idle(args) => idle::idle(args, &requests),
+        Action::Soak(args) => soak::soak(args, &requests),
+        Action::Scenarios(_) | Action::Relay(_) => Ok(Done::Passed),
+    }
+}
+
+fn scenarios(args: &ScenariosArgs) -> Result<Done> {
+    let Some(name) = &args.name else {
+        for (name, _) in SHIPPED {
+            println!("{name:<4} {}", find(name)?.about);
+        }
+        return Ok(Done::Passed);
+    };
+    let known = SHIPPED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let (_, text) = known.ok_or_else(|| format!("{name}: no shipped scenario; use S1 to S14"))?;
+    print!("{text}");
+    Ok(Done::Passed)
+}

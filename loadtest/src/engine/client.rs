@@ -1,0 +1,106 @@
+//! One connection: where it stands, what waits to be sent, and what it is for.
+
+use super::publisher::Publisher;
+use crate::truth::Stream;
+use corelane::net::SocketKey;
+use std::collections::BTreeSet;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Not there; it may wait for its turn to connect.
+    Absent,
+    /// CONNECT is on its way.
+    Connecting,
+    /// So many SUBACKs are due.
+    Subscribing(usize),
+    /// All is set.
+    Ready,
+    /// Its socket is closing.
+    Closing,
+}
+
+/// One client of a generator thread.
+pub struct Client {
+    /// Its place in the plan.
+    pub member: usize,
+    /// Its group, by position in the scenario.
+    pub group: usize,
+    /// Where it stands.
+    pub state: State,
+    /// Tenant number of its socket.
+    pub generation: u32,
+    /// When its connect was intended, nanoseconds of the run's clock.
+    pub since_ns: u64,
+    /// When it comes back after closing; never if `None`.
+    pub back_ns: Option<u64>,
+    /// Whether it was connected before.
+    pub seen: bool,
+    /// Whether it stands in the list of clients with something to send.
+    pub dirty: bool,
+    /// A publisher that is late because its connection was not free.
+    pub parked: bool,
+    /// Bytes to be sent.
+    pub out: Vec<u8>,
+    /// The begin of a packet whose end has not come.
+    pub carry: Vec<u8>,
+    /// What it is for.
+    pub role: Part,
+}
+
+/// What a client is for.
+pub enum Part {
+    /// It sends.
+    Publish(Box<Publisher>),
+    /// It receives and checks.
+    Subscribe(Box<Receiver>),
+    /// It stays.
+    Idle,
+}
+
+impl Client {
+    /// The name of its socket in this thread's driver.
+    pub fn key(&self, index: u32) -> SocketKey {
+        SocketKey { index, generation: self.generation }
+    }
+}
+
+/// The receiving side of a client.
+pub struct Receiver {
+    /// Flows and audiences, by flow.
+    heard: Vec<(u32, u32)>,
+    /// Beside `heard`.
+    pub streams: Vec<Stream>,
+    /// Whether the flows are neighbours, so that a position needs no search.
+    dense: bool,
+    /// QoS 2: identifiers received and not released.
+    pub unreleased: BTreeSet<u16>,
+}
+
+impl Receiver {
+    /// Hears these flows, given in ascending order.
+    pub fn new(heard: Vec<(u32, u32)>) -> Receiver {
+        let streams = heard.iter().map(|_| Stream::default()).collect();
+        let dense = match (heard.first(), heard.last()) {
+            (Some(first), Some(last)) => (last.0 - first.0) as usize + 1 == heard.len(),
+            _ => false,
+        };
+        Receiver { heard, streams, dense, unreleased: BTreeSet::new() }
+    }
+
+    /// The position of a flow, and its audience.
+    #[inline]
+    pub fn find(&self, flow: u32) -> Option<(usize, u32)> {
+        if self.dense {
+            let at = flow.wrapping_sub(self.heard[0].0) as usize;
+            return self.heard.get(at).map(|(_, audience)| (at, *audience));
+        }
+        let at = self.heard.binary_search_by_key(&flow, |(flow, _)| *flow).ok()?;
+        Some((at, self.heard[at].1))
+    }
+
+    /// Audiences and streams.
+    pub fn into_streams(self) -> impl Iterator<Item = (u32, Stream)> {
+        self.heard.into_iter().map(|(_, audience)| audience).zip(self.streams)
+    }
+}

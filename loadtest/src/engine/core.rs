@@ -1,0 +1,303 @@
+//! What one generator thread holds beside its driver: its clients and what they have found.
+
+use super::client::{Client, Part, Receiver, State};
+use super::control::{Control, Failure, Meter, Phase};
+use super::publisher::{Publisher, Writing};
+use crate::measure::{self, Latency};
+use crate::outcome::{BrokerVerdict, Truth};
+use crate::plan::Plan;
+use crate::scenario::{Protocol, Scenario};
+use corelane::codec::Version;
+use hdrhistogram::Histogram;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Everything that the threads of a run have in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// The scenario.
+    pub scenario: Arc<Scenario>,
+    /// Its layout.
+    pub plan: Arc<Plan>,
+    /// Phase and meters.
+    pub control: Arc<Control>,
+    /// Payload bytes behind the stamp.
+    pub pattern: Arc<[u8]>,
+    /// Part of the client identifiers, so that runs do not meet.
+    pub run: Arc<str>,
+}
+
+/// Counts of this thread, copied to its meter once a turn.
+#[derive(Default)]
+pub struct Tally {
+    pub sent: u64,
+    pub received: u64,
+    pub received_bytes: u64,
+    pub acknowledged: u64,
+    pub unacknowledged: u64,
+    pub connects: u64,
+    pub reconnects: u64,
+    pub resumed: u64,
+    pub ready: u64,
+    pub away: u64,
+}
+
+/// Connects of one group that wait for their turn.
+#[derive(Default)]
+pub struct Queue {
+    /// Due time and client, in order.
+    pub waiting: VecDeque<(u64, u32)>,
+    /// Clients between CONNECT and the last SUBACK.
+    pub underway: usize,
+}
+
+/// One thread's clients.
+pub struct Core {
+    pub shared: Shared,
+    pub version: Version,
+    /// Number of the thread.
+    pub number: usize,
+    pub clients: Vec<Client>,
+    pub queues: Vec<Queue>,
+    /// Clients with something to send.
+    pub dirty: Vec<u32>,
+    /// Open-loop publishers by due time.
+    pub due: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Closed-loop publishers.
+    pub closed: Vec<u32>,
+    /// Next keep-alive by time: client and the tenant number it is for.
+    pub pings: BinaryHeap<Reverse<(u64, u32, u32)>>,
+    /// Slow readers by the time they read again.
+    pub sleepers: VecDeque<(u64, u32, u32)>,
+    /// Slow readers that are to stop reading.
+    pub tired: Vec<u32>,
+    /// Sockets to be closed at once.
+    pub closing: Vec<u32>,
+    pub tally: Tally,
+    pub truth: Truth,
+    /// Latency of the window's messages received since the last slice, and of all others.
+    pub inside: Latency,
+    pub outside: Latency,
+    pub connect: Latency,
+    pub ack: Latency,
+    pub lag: Latency,
+    pub lag_max_ns: u64,
+    pub begin_ns: u64,
+    pub end_ns: u64,
+    pub phase: Phase,
+}
+
+/// Latencies of one second, or of a whole run.
+pub struct Slice {
+    /// Deliveries of messages that were meant to be sent inside the window.
+    pub inside: Histogram<u64>,
+    /// All deliveries.
+    pub all: Histogram<u64>,
+}
+
+impl Core {
+    /// The clients with `plan` positions `number`, `number + threads`, and so on.
+    pub fn new(shared: Shared, number: usize, threads: usize) -> Core {
+        let version = match shared.scenario.version {
+            Protocol::V311 => Version::V311,
+            Protocol::V5 => Version::V5,
+        };
+        let plan = Arc::clone(&shared.plan);
+        let members = (number..plan.clients.len()).step_by(threads);
+        let clients = members.map(|member| client(&shared, member)).collect();
+        let queues = shared.scenario.groups.iter().map(|_| Queue::default()).collect();
+        Core {
+            shared,
+            version,
+            number,
+            clients,
+            queues,
+            dirty: Vec::new(),
+            due: BinaryHeap::new(),
+            closed: Vec::new(),
+            pings: BinaryHeap::new(),
+            sleepers: VecDeque::new(),
+            tired: Vec::new(),
+            closing: Vec::new(),
+            tally: Tally::default(),
+            truth: Truth::default(),
+            inside: Latency::default(),
+            outside: Latency::default(),
+            connect: Latency::default(),
+            ack: Latency::default(),
+            lag: Latency::default(),
+            lag_max_ns: 0,
+            begin_ns: u64::MAX,
+            end_ns: u64::MAX,
+            phase: Phase::Connect,
+        }
+    }
+
+    /// Notes that the client has something to send.
+    #[inline]
+    pub fn mark(&mut self, index: u32) {
+        let client = &mut self.clients[index as usize];
+        if !client.dirty {
+            client.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// What went wrong with the broker; the run ends.
+    #[cold]
+    pub fn fail(&mut self, verdict: BrokerVerdict) {
+        self.shared.control.fail(Failure::Broker(verdict));
+    }
+
+    /// What a client is called in messages.
+    pub fn name(&self, index: u32) -> String {
+        let client = &self.clients[index as usize];
+        let group = &self.shared.scenario.groups[client.group];
+        format!(
+            "client {} of group `{}`",
+            self.shared.plan.clients[client.member].number, group.name
+        )
+    }
+
+    /// Lets publishers write what they may; tells whether any did.
+    pub fn publish(&mut self, now_ns: u64, busy: impl Fn(&Client, u32) -> bool) -> bool {
+        if self.phase != Phase::Load {
+            return false;
+        }
+        let mut wrote = false;
+        while let Some(Reverse((due, index))) = self.due.peek().copied() {
+            if due > now_ns {
+                break;
+            }
+            self.due.pop();
+            wrote |= self.publish_open(index, now_ns, &busy);
+        }
+        for at in 0..self.closed.len() {
+            let index = self.closed[at];
+            let client = &self.clients[index as usize];
+            if client.state == State::Ready && !busy(client, index) {
+                wrote |= self.write(index, now_ns).0 > 0;
+            }
+        }
+        wrote
+    }
+
+    fn publish_open(
+        &mut self,
+        index: u32,
+        now_ns: u64,
+        busy: &impl Fn(&Client, u32) -> bool,
+    ) -> bool {
+        let client = &mut self.clients[index as usize];
+        if client.state != State::Ready || busy(client, index) {
+            client.parked = true;
+            return false;
+        }
+        let late = std::mem::take(&mut client.parked);
+        let (written, first) = self.write(index, now_ns);
+        if written > 0 && !late {
+            let lag = now_ns.saturating_sub(first);
+            self.lag.record(lag.max(1));
+            self.lag_max_ns = self.lag_max_ns.max(lag);
+        }
+        let client = &mut self.clients[index as usize];
+        if let Part::Publish(publisher) = &client.role {
+            let due = publisher.due_ns();
+            if written == 0 && due <= now_ns {
+                client.parked = true;
+            } else {
+                self.due.push(Reverse((due, index)));
+            }
+        }
+        written > 0
+    }
+
+    fn write(&mut self, index: u32, now_ns: u64) -> (usize, u64) {
+        let Core { shared, clients, version, tally, .. } = self;
+        let client = &mut clients[index as usize];
+        let Part::Publish(publisher) = &mut client.role else { return (0, now_ns) };
+        let with = writing(shared, *version);
+        let before = publisher.inflight.underway();
+        let (written, first) = publisher.write(now_ns, &with, &mut client.out);
+        tally.sent += written as u64;
+        tally.unacknowledged += (publisher.inflight.underway() - before) as u64;
+        if written > 0 {
+            self.mark(index);
+        }
+        (written, first)
+    }
+
+    /// A publisher that was late because its connection was not free may go on.
+    #[inline]
+    pub fn unpark(&mut self, index: u32) {
+        let client = &self.clients[index as usize];
+        if client.parked && client.state == State::Ready {
+            // It stays marked as parked: its lag is not the generator's.
+            self.due.push(Reverse((0, index)));
+        }
+    }
+
+    /// Copies the counts to the thread's meter.
+    pub fn publish_meter(&mut self) {
+        let meter: &Meter = &self.shared.control.meters[self.number];
+        let tally = &self.tally;
+        meter.sent.store(tally.sent, Relaxed);
+        meter.received.store(tally.received, Relaxed);
+        meter.received_bytes.store(tally.received_bytes, Relaxed);
+        meter.acknowledged.store(tally.acknowledged, Relaxed);
+        meter.unacknowledged.store(tally.unacknowledged, Relaxed);
+        meter.connects.store(tally.connects, Relaxed);
+        meter.reconnects.store(tally.reconnects, Relaxed);
+        meter.resumed.store(tally.resumed, Relaxed);
+        meter.ready.store(tally.ready, Relaxed);
+        meter.away.store(tally.away, Relaxed);
+        if self.lag_max_ns > 0 {
+            meter.lag_ns.fetch_max(std::mem::take(&mut self.lag_max_ns), Relaxed);
+        }
+    }
+
+    /// The latencies since the last call.
+    pub fn slice(&mut self) -> Slice {
+        let mut inside = measure::histogram();
+        self.inside.move_into(&mut inside);
+        let mut all = inside.clone();
+        self.outside.move_into(&mut all);
+        Slice { inside, all }
+    }
+}
+
+/// What publishers of a thread write with.
+pub fn writing(shared: &Shared, version: Version) -> Writing<'_> {
+    let Shared { plan, control, pattern, .. } = shared;
+    Writing { plan, control, pattern, version }
+}
+
+fn client(shared: &Shared, member: usize) -> Client {
+    let planned = &shared.plan.clients[member];
+    let group = &shared.scenario.groups[planned.group];
+    let role = if !planned.flows.is_empty() {
+        let at = planned.number - group.first;
+        let seed = shared.scenario.seed;
+        Part::Publish(Box::new(Publisher::new(group, planned.flows.clone(), at, seed)))
+    } else if !planned.filters.is_empty() {
+        Part::Subscribe(Box::new(Receiver::new(planned.heard.clone())))
+    } else {
+        Part::Idle
+    };
+    Client {
+        member,
+        group: planned.group,
+        state: State::Absent,
+        generation: 0,
+        since_ns: 0,
+        back_ns: None,
+        seen: false,
+        dirty: false,
+        parked: false,
+        out: Vec::new(),
+        carry: Vec::new(),
+        role,
+    }
+}

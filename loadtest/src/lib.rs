@@ -1,0 +1,16 @@
+//! The load generator for MQTT brokers as a library: scenarios in, outcomes out.
+//!
+//! [`scenario`] is what to do, [`engine`] does it, [`outcome`] is what was found; [`command`] holds
+//! the subcommands of `corelane-loadtest`.
+
+pub mod args;
+pub mod broker;
+pub mod command;
+pub mod engine;
+pub mod measure;
+pub mod outcome;
+pub mod plan;
+pub mod process;
+pub mod report;
+pub mod scenario;
+pub mod truth;
