@@ -35,7 +35,7 @@ SHOWN_BY = {
     "shared subscription": ("$share: each message to one member",
                             "shared subscription of mosquitto_sub"),
     "topic alias in": ("topic alias inbound",),
-    "topic alias out": (),
+    "topic alias out": ("topic alias outbound",),
     "user properties": ("properties pass through unaltered, in order",
                         "properties by mosquitto_pub -D"),
     "message expiry": ("message expiry while queued", "retained: message expiry"),
