@@ -94,7 +94,7 @@ struct Options {
     will: Option<String>,
 }
 
-/// One connection, its events read by a thread of its own.
+/// One connection, its events read by a thread of its own. Dropped, it ends without a DISCONNECT.
 struct Client {
     sender: Sender,
     seen: Receiver<Seen>,
@@ -150,7 +150,21 @@ impl Client {
 
     /// Ends the connection as a failing network does.
     fn lose(mut self) {
+        self.stop_reading();
+        self.join();
+    }
+
+    /// Makes the reader drop its socket at its next event, and gives it one: a message that nobody
+    /// gets. A connection that has ended needs none.
+    fn stop_reading(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        let _ = match &self.sender {
+            Sender::V311(client) => client.try_publish("nobody", plain::qos(0), false, "").is_ok(),
+            Sender::V5(client) => client.try_publish("nobody", modern::qos(0), false, "").is_ok(),
+        };
+    }
+
+    fn join(&mut self) {
         let reader = self.reader.take().expect("joined once");
         reader.join().expect("the reader does not panic");
     }
@@ -160,29 +174,27 @@ impl Client {
             Sender::V311(client) => client.disconnect().expect("queued"),
             Sender::V5(client) => client.disconnect().expect("queued"),
         }
-        let reader = self.reader.take().expect("joined once");
-        reader.join().expect("the reader does not panic");
+        self.join();
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop_reading();
     }
 }
 
-/// Reads events until told to stop or until the connection ends.
+/// Reads events until told to stop or until the connection ends. Never with a time-out: that would
+/// abandon a CONNECT under way and send another, and the broker may serve the abandoned one last,
+/// as a take-over.
 macro_rules! read_events {
     ($connection:ident, $stop:ident, $seen:ident, $translate:path) => {
         thread::spawn(move || {
-            while !$stop.load(Ordering::Relaxed) {
-                match $connection.recv_timeout(Duration::from_millis(20)) {
-                    Ok(Ok(event)) => {
-                        $translate(event).into_iter().for_each(|s| drop($seen.send(s)))
-                    }
-                    Ok(Err(_)) => return,
-                    Err(_) => {}
+            while let Ok(Ok(event)) = $connection.recv() {
+                if $stop.load(Ordering::Relaxed) {
+                    return;
                 }
+                $translate(event).into_iter().for_each(|s| drop($seen.send(s)));
             }
         })
     };
@@ -190,8 +202,8 @@ macro_rules! read_events {
 
 /// MQTT 3.1.1.
 mod plain {
-    use super::{Arc, AtomicBool, Broker, Duration, JoinHandle, Message, Options, Ordering};
-    use super::{Receiver, Seen, Sender, mpsc, thread};
+    use super::{Arc, AtomicBool, Broker, JoinHandle, Message, Options, Ordering, Receiver, Seen};
+    use super::{Sender, mpsc, thread};
     use rumqttc::{Client, Event, LastWill, MqttOptions, Packet, QoS};
 
     pub fn qos(level: u8) -> QoS {
@@ -236,8 +248,8 @@ mod plain {
 
 /// MQTT 5.
 mod modern {
-    use super::{Arc, AtomicBool, Broker, Duration, JoinHandle, Message, Options, Ordering};
-    use super::{Receiver, Seen, Sender, mpsc, thread};
+    use super::{Arc, AtomicBool, Broker, JoinHandle, Message, Options, Ordering, Receiver, Seen};
+    use super::{Sender, mpsc, thread};
     use rumqttc::v5::mqttbytes::QoS;
     use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, Packet, PublishProperties};
     use rumqttc::v5::{Client, Event, MqttOptions};

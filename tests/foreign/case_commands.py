@@ -27,8 +27,10 @@ class Subscriber:
 
     def lines(self):
         """What it printed of messages until it ended by its own count."""
-        out, _ = self.process.communicate(timeout=ANSWER_S)
-        assert self.process.returncode == 0, f"mosquitto_sub: {self.process.returncode}\n{out}"
+        # Not communicate(): it would miss what await_line has read ahead.
+        out = self.process.stdout.read()
+        code = self.process.wait(ANSWER_S)
+        assert code == 0, f"mosquitto_sub: {code}\n{out}"
         return [line for line in out.splitlines() if not line.startswith("Client ")]
 
     def close(self):

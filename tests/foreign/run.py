@@ -4,8 +4,9 @@
     run.py --address 127.0.0.1:1883              test a running broker
     run.py --mosquitto /usr/sbin/mosquitto       test the tests: against a reference broker
 
-`--only TEXT` keeps the features whose name contains TEXT. Prints a table, the faults and a closing
-line; ends with 1 if anything failed.
+`--only TEXT` keeps the features whose name contains TEXT. Prints the table of this folder's own
+cases, the matrix of features by client library, the faults and a closing line; ends with 1 if
+anything failed. `--every-client` makes a library that is not installed a fault.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import case_properties
 import case_retained
 import case_session
 import case_will
+import matrix
 import suite
 
 MODULES = (case_delivery, case_retained, case_will, case_session, case_properties, case_bytes,
@@ -54,6 +56,7 @@ def arguments():
     what.add_argument("--mosquitto", metavar="PATH", help="mosquitto's binary")
     parser.add_argument("--shards", type=int, default=2, help="shards of --broker, default 2")
     parser.add_argument("--only", metavar="TEXT", default="", help="features to run")
+    parser.add_argument("--every-client", action="store_true", help="leave no library out")
     return parser.parse_args()
 
 
@@ -70,17 +73,22 @@ def main():
     asked = arguments()
     begun = time.monotonic()
     cases = [c for c in suite.CASES if asked.only.lower() in c.feature.lower()]
-    if not cases:
+    if not cases and not any(asked.only.lower() in f.lower() for f in matrix.SHOWN_BY):
         sys.exit(f"no feature contains {asked.only!r}")
+    driven = []
     under_test = start(asked)
     last = suite.Case(None, "orderly end on SIGTERM", "process", "", True)
     try:
         suite.run(under_test, cases)
+        if not asked.mosquitto:  # the reference differs there in ways that nobody has sorted out
+            driven = matrix.run_drivers(under_test.address, asked.only.lower(), asked.every_client)
     finally:
         last.fault = under_test.stop()
     if not asked.address:
         cases.append(last)
-    good = suite.report(cases, MOSQUITTO_DIFFERS if asked.mosquitto else {})
+    suite.table(cases, MOSQUITTO_DIFFERS if asked.mosquitto else {})
+    matrix.report(cases + driven)
+    good = suite.report(cases + driven, MOSQUITTO_DIFFERS if asked.mosquitto else {})
     print(f"took {time.monotonic() - begun:.1f} s", file=sys.stderr)
     sys.exit(0 if good else 1)
 

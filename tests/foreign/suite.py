@@ -21,6 +21,7 @@ class Case:
         self.version = version
         self.alone = alone
         self.fault = None
+        self.offered = True
         self.seconds = 0.0
 
     def run(self, broker):
@@ -92,15 +93,19 @@ def run(broker, cases):
             each.run(broker)
 
 
-def report(cases, differs):
-    """Prints the table, then every fault. `differs` names the features in which a reference
-    broker is known to differ."""
+def known_to_differ(cases, differs):
+    return [c for c in cases if c.fault and (c.feature, c.version) in differs]
+
+
+def table(cases, differs):
+    """Prints every case's cell. `differs` names the features in which a reference broker is known
+    to differ."""
     columns = sorted({(c.client, c.version) for c in cases})
     features = list(dict.fromkeys(c.feature for c in cases))
     width = max(map(len, features))
     heads = [f"{client} {version}" for client, version in columns]
     print("".ljust(width), *heads, sep="  ")
-    known = [c for c in cases if c.fault and (c.feature, c.version) in differs]
+    known = known_to_differ(cases, differs)
     for feature in features:
         cells = [next((c for c in cases if (c.feature, c.client, c.version) == (feature, *column)),
                       None) for column in columns]
@@ -108,6 +113,12 @@ def report(cases, differs):
                  for c in cells]
         print(feature.ljust(width),
               *[word.ljust(len(head)) for word, head in zip(words, heads)], sep="  ")
+
+
+def report(cases, differs):
+    """Prints every fault, what has become known and the closing line; returns whether all is
+    well."""
+    known = known_to_differ(cases, differs)
     failed = [c for c in cases if c.fault and c not in known]
     for each in failed:
         print(f"\n{each.feature} ({each.client} {each.version}):\n{each.fault}")
