@@ -365,7 +365,9 @@ proptest! {
                     if waiting.is_empty() {
                         std::mem::swap(&mut waiting, &mut served);
                     }
-                    let picked = index.pick(group, &mut hint(&mut Prng::new(1)), |_| Some(0)).expect("it is there").session.index();
+                    let mut random = Prng::new(1);
+                    let picked = index.pick(group, &mut hint(&mut random), |_| Some(0));
+                    let picked = picked.expect("it is there").session.index();
                     prop_assert!(waiting.remove(&picked), "{} had its turn", picked);
                     served.insert(picked);
                 }

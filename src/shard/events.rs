@@ -154,7 +154,7 @@ impl fmt::Display for Peer {
 }
 
 /// `text` without what is longer than anybody wants to read.
-fn clipped(text: &str) -> &str {
+pub(super) fn clipped(text: &str) -> &str {
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     let end = ends.take_while(|end| *end <= TOLD_BYTES).last().unwrap_or(0);
     &text[..end]

@@ -2,7 +2,8 @@
 //! left.
 //!
 //! Invariant worth naming: each copy of a message that is owed to a subscriber of this core is
-//! sent, acknowledged, waiting, given back or counted under one drop cause; see [`Inventory::unaccounted`].
+//! sent, acknowledged, waiting, given back or counted under one drop cause; see
+//! [`Inventory::unaccounted`].
 
 use super::Shard;
 use super::counters::{Counters, DropCause};

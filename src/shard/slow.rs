@@ -8,13 +8,11 @@
 
 use super::clients::Clients;
 use super::counters::DropCause;
+use super::events::clipped;
 use super::session::SessionSlot;
 
 /// Sessions that are watched at a time.
 pub(super) const PLACES: usize = 8;
-
-/// Most bytes of a client identifier that are told.
-const TOLD_BYTES: usize = 128;
 
 /// The slowest sessions. Lives on one core.
 #[derive(Default)]
@@ -47,8 +45,7 @@ impl Clients {
         places.sort_unstable_by_key(|place| std::cmp::Reverse(place.1));
         let named = places.into_iter().filter_map(|(slot, missed)| {
             let client_id = &self.sessions.get(slot)?.client_id;
-            let end = client_id.floor_char_boundary(TOLD_BYTES);
-            Some((client_id[..end].to_owned(), missed))
+            Some((clipped(client_id).to_owned(), missed))
         });
         named.collect()
     }

@@ -190,8 +190,8 @@ impl Client {
         {
             let count = world.ledger.group_arrivals.entry((group, serial)).or_default();
             *count += 1;
-            // What a member got with QoS 1 and did not acknowledge before its session ended may come
-            // to another one; QoS 2 comes to one member only.
+            // What a member got with QoS 1 and did not acknowledge before its session ended may
+            // come to another one; QoS 2 comes to one member only.
             let again = if publication.qos > QoS::AtMostOnce { world.redispatched } else { 0 };
             let (count, most) = (u64::from(*count), u64::from(most));
             ensure!(count <= most + again, "{count} members of group {group} got {publication:?}");
