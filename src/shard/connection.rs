@@ -102,6 +102,10 @@ pub struct TopicCache {
     pub by_publisher: bool,
     /// Whether it asks for a delay.
     pub delayed: bool,
+    /// Levels of what is published in the end.
+    pub levels: usize,
+    /// Whether only the broker may publish there.
+    pub reserved: bool,
     /// What it matches here.
     pub matched: Option<Rc<Matched>>,
 }

@@ -66,7 +66,7 @@ impl Shard {
         if topic == named || TopicName::new(topic).is_ok() {
             return self.publish_to(key, publish, topic);
         }
-        match self.check_publish(key, publish, named) {
+        match self.check_publish(key, publish, delayed::target(named).split('/').count()) {
             Ok(()) => self.refuse_publish(key, publish, ReasonCode::TOPIC_NAME_INVALID),
             Err(error) => self.fault(key, &error),
         }
@@ -79,7 +79,8 @@ impl Shard {
                 &DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what: "topic name" },
             );
         };
-        if let Err(error) = self.check_publish(key, publish, topic) {
+        let (levels, reserved) = self.nature_of(key);
+        if let Err(error) = self.check_publish(key, publish, levels) {
             return self.fault(key, &error);
         }
         if publish.qos > QoS::AtMostOnce && self.is_swamped(key) {
@@ -88,9 +89,7 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
         let refused = if destination.delayed { self.refused_delay(topic) } else { None };
         match (refused, publish.packet_id) {
-            (_, id) if is_reserved(delayed::target(topic)) => {
-                self.publish_nowhere(key, publish, id)
-            }
+            (_, id) if reserved => self.publish_nowhere(key, publish, id),
             _ if self.is_misformatted(slot, publish) => self.refuse_payload(key, publish),
             (Some(reason), _) => self.refuse_publish(key, publish, reason),
             (None, Some(id)) if publish.qos == QoS::ExactlyOnce => {
@@ -153,6 +152,9 @@ impl Shard {
             cache.by_publisher = cache.owner != self.me
                 && !cache.delayed
                 && placement.route(topic) == Route::Publisher;
+            let target = delayed::target(topic);
+            cache.levels = target.split('/').count();
+            cache.reserved = is_reserved(target);
             cache.matched = None;
             cache.topic.clear();
             cache.topic.push_str(topic);
@@ -167,23 +169,24 @@ impl Shard {
         Some(Destination { owner, by_publisher, delayed, matched: cache.matched.clone() })
     }
 
+    /// Levels of the topic that was looked up last, and whether it is the broker's own.
+    #[inline]
+    fn nature_of(&self, key: ConnectionKey) -> (usize, bool) {
+        let cache = self.clients.connections.get(key).and_then(|c| c.topic.as_ref());
+        cache.map_or((0, false), |cache| (cache.levels, cache.reserved))
+    }
+
     fn check_publish(
         &mut self,
         key: ConnectionKey,
         publish: &Publish<'_>,
-        topic: &str,
+        levels: usize,
     ) -> Result<(), DecodeError> {
         let limits = &self.clients.settings.limits;
         if !publish.properties.subscription_ids.is_empty() {
             let what = "a subscription identifier in a PUBLISH of a client";
             return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
         }
-        if publish.properties.response_topic.is_some_and(|topic| TopicName::new(topic).is_err()) {
-            // [MQTT-3.3.2-14]
-            let what = "the response topic is no topic name";
-            return Err(DecodeError { reason: ReasonCode::PROTOCOL_ERROR, what });
-        }
-        let levels = delayed::target(topic).bytes().filter(|byte| *byte == b'/').count() + 1;
         if levels > limits.topic_levels {
             let what = "too many topic levels";
             return Err(DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what });
