@@ -322,8 +322,9 @@ impl World {
                 link.write(replies);
             }
             quiet = if self.activity() == before { quiet + 1 } else { 0 };
-            // Longer than a closing connection may linger, and than relief of memory pauses.
-            if quiet > 5 && self.links.iter().all(|link| link.closing.is_none()) {
+            // Longer than relief of memory pauses, and than a scan for retained messages that finds
+            // none; no closing connection lingers.
+            if quiet > 20 && self.links.iter().all(|link| link.closing.is_none()) {
                 return;
             }
         }
@@ -337,8 +338,9 @@ impl World {
             let counters = shard.counters();
             let traffic = counters.bytes_received + counters.bytes_sent + counters.wills;
             let forwarded = counters.forwarded + counters.delivered_remote + counters.stalls;
+            let told = counters.retained_replayed + counters.deliveries + counters.dropped_total();
             let held = shard.connection_count() + shard.session_count() + shard.held_bytes();
-            traffic + forwarded + counters.messages_accepted + held as u64
+            traffic + forwarded + told + counters.messages_accepted + held as u64
         });
         (self.links.iter().map(|link| link.up.len()).sum(), counts.sum())
     }
