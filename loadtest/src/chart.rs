@@ -20,6 +20,9 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
+/// One bar: its name, its value and, where there is one, the value's interval.
+pub type Bar = (String, f64, Option<(f64, f64)>);
+
 /// What stands along the axes.
 pub struct Axes<'a> {
     /// What `x` is, with its unit.
@@ -81,12 +84,7 @@ pub fn lines(title: &str, all: &[Line], axes: &Axes<'_>) -> String {
 }
 
 /// One bar for each name; each may have an interval, and `mark` is where a line is drawn.
-pub fn bars(
-    title: &str,
-    bars: &[(String, f64, Option<(f64, f64)>)],
-    told: fn(f64) -> String,
-    mark: Option<f64>,
-) -> String {
+pub fn bars(title: &str, bars: &[Bar], told: fn(f64) -> String, mark: Option<f64>) -> String {
     let ends = bars.iter().map(|(_, value, interval)| interval.map_or(*value, |(_, high)| high));
     let largest = ends.chain(mark).fold(0.0, f64::max);
     if largest <= 0.0 {

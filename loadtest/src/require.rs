@@ -24,8 +24,11 @@ const METRICS: &[(&str, Metric)] = &[
     ("rss", Metric::Rss),
 ];
 
+/// Whether a value and its bound stand in the relation.
+type Relation = fn(f64, f64) -> bool;
+
 /// Longer signs first, so that `<=` is not read as `<`.
-const SIGNS: &[(&str, fn(f64, f64) -> bool)] = &[
+const SIGNS: &[(&str, Relation)] = &[
     ("<=", |value, bound| value <= bound),
     (">=", |value, bound| value >= bound),
     ("==", |value, bound| value == bound),
@@ -59,7 +62,7 @@ enum Metric {
 pub struct Requirement {
     text: String,
     metric: Metric,
-    holds: fn(f64, f64) -> bool,
+    holds: Relation,
     bound: f64,
 }
 
