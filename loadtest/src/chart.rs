@@ -151,7 +151,7 @@ fn figure<'a>(title: &str, svg: &str, names: impl Iterator<Item = &'a str>) -> S
 }
 
 fn spread(low: f64, high: f64) -> Vec<(f64, String)> {
-    let step = step((high - low).max(1.0));
+    let step = step(high - low).max(1.0);
     let count = ((high - low) / step) as usize;
     let first = (low / step).ceil() * step;
     let places = (0..=count).map(|at| first + at as f64 * step);
