@@ -1,8 +1,11 @@
 //! What the user typed.
 
+use crate::broker::Running;
+use crate::require::Requirement;
 use crate::scenario::{Kind, Protocol, Scenario, ScenarioError, Shape, find};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Load generator for MQTT brokers: scenarios, open and closed loops, checked deliveries.
 ///
@@ -221,6 +224,24 @@ impl TargetArgs {
     }
 }
 
+/// What is written beside the text, and what must hold.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OutputArgs {
+    /// A line of JSON for each outcome (`compare`: each broker) instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Write seconds and HDR histograms of every run as CSV into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub csv: Option<PathBuf>,
+    /// Write one self-contained HTML report.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Fail unless this holds, for example p99<5ms, loss==0, rate>=1M, cpu_per_message<2us,
+    /// rss<64MiB; may be repeated. `compare` asks it of every run of every broker.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub require: Vec<Requirement>,
+}
+
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
@@ -233,18 +254,23 @@ pub struct RunArgs {
     /// CPU for the generator; the same as `--cpus` with one CPU.
     #[arg(long, conflicts_with = "cpus", hide = true)]
     pub load_cpu: Option<usize>,
-    /// JSON, one outcome a line, instead of text.
-    #[arg(long)]
-    pub json: bool,
+    /// Reports and requirements.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Arguments of `compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
-    /// mosquitto, corelane, corelane:N (shards), limit (the bare relay), or 'name=command line
-    /// with {port} and {cpu}'. The first is what the others are compared with.
-    #[arg(long, required = true)]
+    /// A shipped peer (mosquitto, nats-server, rumqttd, rmqttd, aedes), corelane, corelane:N
+    /// (shards), corelane=FILE.toml (a configuration of ours), limit (the bare relay), FILE.toml
+    /// (a peer descriptor of yours) or 'name=command line with {port} and {cpu}'. The first that
+    /// is there is what the others are compared with; one that is not installed is skipped.
+    #[arg(long, required_unless_present = "against")]
     pub broker: Vec<String>,
+    /// A broker that runs already, after those of `--broker`: IP:PORT or IP:PORT@PID.
+    #[arg(long, value_name = "ADDR")]
+    pub against: Vec<Running>,
     /// The binary that `corelane` stands for.
     #[arg(long, default_value = "target/release/corelane")]
     pub corelane: String,
@@ -263,9 +289,9 @@ pub struct CompareArgs {
     /// CPU for the generator; the same as `--cpus` with one CPU.
     #[arg(long, default_value_t = 1)]
     pub load_cpu: usize,
-    /// One JSON object for each shape and broker instead of a table.
-    #[arg(long)]
-    pub json: bool,
+    /// Reports and requirements.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Arguments of `limit`.

@@ -3,6 +3,7 @@
 //! Invariant worth naming: a broker started here is ended here, by its pid, also when a run fails;
 //! it stands in a process group of its own, so that Ctrl-C reaches us first.
 
+use crate::peer;
 use crate::process::pin;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
@@ -12,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Name of the bare relay, and what stands for its command until the scenario is known.
 pub const LIMIT: &str = "limit";
 
-/// How to start a broker. `{port}`, `{cpu}` and `{config}` in the command are filled in.
+/// How to start a broker. `{port}`, `{cpu}`, `{dir}` and `{config}` are filled in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Descriptor {
     /// What tables call it.
@@ -32,18 +34,38 @@ pub struct Descriptor {
     pub command: Vec<String>,
     /// Text of a configuration file, if it needs one.
     pub config: Option<String>,
+    /// The port it insists on.
+    pub port: Option<u16>,
+    /// What its output says when it is ready, if an accepted connection does not tell.
+    pub ready: Option<String>,
+    /// How to install it.
+    pub install: Option<String>,
+    /// It runs already: nothing is started.
+    pub running: Option<Running>,
 }
 
-/// Limits off, persistence off, no log; `max_inflight_messages 0` lifts the limit of 20.
-const MOSQUITTO_CONFIG: &str = "listener {port} 127.0.0.1
-allow_anonymous true
-persistence false
-max_queued_messages 0
-max_inflight_messages 0
-log_type error
-";
+/// A broker that somebody else started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its process, for its CPU time and memory.
+    pub pid: Option<u32>,
+}
 
-/// The same for corelane: room for whatever the generator has outstanding, as mosquitto has it.
+impl FromStr for Running {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Running, String> {
+        let (address, pid) = text.split_once('@').map_or((text, None), |(at, pid)| (at, Some(pid)));
+        let wrong = || format!("{text}: expected IP:PORT or IP:PORT@PID");
+        let pid = pid.map(|pid| pid.parse().map_err(|_| wrong())).transpose()?;
+        Ok(Running { address: address.parse().map_err(|_| wrong())?, pid })
+    }
+}
+
+/// What corelane runs with unless it is given a file: room for whatever the generator has outstanding, as the
+/// shipped mosquitto descriptor gives it.
 const CORELANE_CONFIG: &str = "[session]
 outbox_messages = 1000000
 outbox_bytes = 1073741824
@@ -54,46 +76,79 @@ packet_bytes = 8388608
 ";
 
 impl Descriptor {
-    /// Reads `mosquitto`, `corelane`, `corelane:N`, `limit` or `name=command line`.
+    /// A broker that is started with a command line alone.
+    pub fn new(name: String, command: Vec<String>) -> Descriptor {
+        let (config, port, ready, install, running) = (None, None, None, None, None);
+        Descriptor { name, command, config, port, ready, install, running }
+    }
+
+    /// A broker that runs already.
+    pub fn running(running: Running) -> Descriptor {
+        let name = running.address.to_string();
+        Descriptor { running: Some(running), ..Descriptor::new(name, Vec::new()) }
+    }
+
+    /// Reads a shipped peer's name, `corelane`, `corelane:N`, `corelane=FILE.toml`, `limit`, a
+    /// descriptor's `FILE.toml` or `name=command line`.
     ///
     /// # Errors
     /// None of these.
     pub fn parse(text: &str, corelane: &str) -> Result<Descriptor, String> {
         if let Some((name, line)) = text.split_once('=') {
+            if name == "corelane" && line.ends_with(".toml") {
+                return Descriptor::configured(line, corelane);
+            }
             let command: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             if command.is_empty() || name.is_empty() {
                 return Err(format!("{text}: expected name=command line"));
             }
-            return Ok(Descriptor { name: name.to_owned(), command, config: None });
+            return Ok(Descriptor::new(name.to_owned(), command));
         }
         if text == LIMIT {
-            let command = vec![LIMIT.to_owned()];
-            return Ok(Descriptor { name: LIMIT.to_owned(), command, config: None });
+            return Ok(Descriptor::new(LIMIT.to_owned(), vec![LIMIT.to_owned()]));
         }
-        let words = |line: &str| line.split(' ').map(str::to_owned).collect();
-        if text == "mosquitto" {
-            let program = if Path::new("/usr/sbin/mosquitto").exists() {
-                "/usr/sbin/mosquitto"
-            } else {
-                "mosquitto"
-            };
-            return Ok(Descriptor {
-                name: text.to_owned(),
-                command: words(&format!("{program} -c {{config}}")),
-                config: Some(MOSQUITTO_CONFIG.to_owned()),
-            });
+        if let Some(shipped) = peer::shipped(text) {
+            return shipped;
+        }
+        if text.ends_with(".toml") {
+            return peer::read(Path::new(text));
         }
         let (kind, shards) = text.split_once(':').unwrap_or((text, "1"));
         if kind != "corelane" || shards.parse::<u8>().is_err() {
             return Err(format!(
-                "{text}: not mosquitto, corelane, corelane:N, limit or name=command"
+                "{text}: no such broker; use {}, corelane, corelane:N, corelane=FILE.toml, limit, \
+                 FILE.toml or name=command",
+                peer::names()
             ));
         }
-        let flags = "--config {config} --listen 127.0.0.1:{port} --cpus {cpu}";
-        let command = words(&format!("{corelane} {flags} --shards {shards}"));
+        let command = ours(corelane, &format!("--cpus {{cpu}} --shards {shards}"));
         let config = Some(CORELANE_CONFIG.to_owned());
-        Ok(Descriptor { name: text.to_owned(), command, config })
+        Ok(Descriptor { config, ..Descriptor::new(text.to_owned(), command) })
     }
+
+    /// Ours with a file of the user's; its placement is the file's, within the broker's CPU.
+    fn configured(path: &str, corelane: &str) -> Result<Descriptor, String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("corelane={stem}");
+        Ok(Descriptor { config: Some(text), ..Descriptor::new(name, ours(corelane, "")) })
+    }
+
+    /// Why it cannot be started here, with the remedy; `None` where its program is found.
+    pub fn absent(&self) -> Option<String> {
+        let program = self.command.first()?;
+        if program == LIMIT || peer::locate(program).is_some() {
+            return None;
+        }
+        let remedy = self.install.as_ref().map(|line| format!("; to install it: {line}"));
+        Some(format!("{program} is not there{}", remedy.unwrap_or_default()))
+    }
+}
+
+fn ours(corelane: &str, more: &str) -> Vec<String> {
+    let line = format!("--config {{config}} --listen 127.0.0.1:{{port}} {more}");
+    let words = line.split_whitespace().map(str::to_owned);
+    std::iter::once(corelane.to_owned()).chain(words).collect()
 }
 
 /// A broker that runs.
@@ -110,20 +165,22 @@ impl Broker {
     /// # Errors
     /// It cannot be started, ends at once or does not listen in time; its log says why.
     pub fn start(descriptor: &Descriptor, cpu: usize) -> io::Result<Broker> {
-        let port = free_port()?;
+        let port = descriptor.port.map_or_else(free_port, Ok)?;
         let scratch =
             std::env::temp_dir().join(format!("corelane-loadtest-{}-{port}", std::process::id()));
         fs::create_dir_all(&scratch)?;
         let fill = |text: &str| {
             text.replace("{port}", &port.to_string())
                 .replace("{cpu}", &cpu.to_string())
+                .replace("{dir}", &scratch.to_string_lossy())
                 .replace("{config}", &scratch.join("broker.conf").to_string_lossy())
         };
         if let Some(config) = &descriptor.config {
             fs::write(scratch.join("broker.conf"), fill(config))?;
         }
         let log = File::create(scratch.join("log"))?;
-        let mut command = Command::new(fill(&descriptor.command[0]));
+        let program = fill(&descriptor.command[0]);
+        let mut command = Command::new(peer::locate(&program).unwrap_or(program.into()));
         command.args(descriptor.command[1..].iter().map(|argument| fill(argument)));
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = spawn_pinned(&mut command, cpu).map_err(|error| {
@@ -131,14 +188,15 @@ impl Broker {
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut broker = Broker { child, address, scratch };
-        broker.await_listening(&descriptor.name)?;
+        broker.await_listening(descriptor)?;
         Ok(broker)
     }
 
-    fn await_listening(&mut self, name: &str) -> io::Result<()> {
-        let begin = Instant::now();
+    fn await_listening(&mut self, descriptor: &Descriptor) -> io::Result<()> {
+        let (name, begin) = (&descriptor.name, Instant::now());
         loop {
-            if TcpStream::connect(self.address).is_ok() {
+            let ready = descriptor.ready.as_ref().is_none_or(|text| self.said(text));
+            if ready && TcpStream::connect(self.address).is_ok() {
                 return Ok(());
             }
             let ended = self.child.try_wait()?.is_some();
@@ -149,6 +207,10 @@ impl Broker {
             }
             sleep(Duration::from_millis(20));
         }
+    }
+
+    fn said(&self, text: &str) -> bool {
+        fs::read_to_string(self.scratch.join("log")).is_ok_and(|log| log.contains(text))
     }
 
     /// Its process id.
@@ -202,8 +264,23 @@ mod tests {
         assert!(parse("mosquitto").expect("valid").config.is_some());
         let own = parse("x=/bin/x --port={port}").expect("valid");
         assert_eq!((&*own.name, own.command.len()), ("x", 2));
-        for wrong in ["nats", "corelane:x", "=a", "a="] {
+        for wrong in ["nats", "corelane:x", "=a", "a=", "corelane=absent.toml", "absent.toml"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+    #[test]
+    fn an_absent_program_is_named_with_its_remedy() {
+        let gone = Descriptor::new("x".into(), vec!["no-such-broker".into()]);
+        let gone = Descriptor { install: Some("apt install x".into()), ..gone };
+        assert!(gone.absent().is_some_and(|why| why.ends_with("apt install x")));
+        assert_eq!(Descriptor::new("x".into(), vec!["sh".into()]).absent(), None);
+    }
+
+    #[test]
+    fn a_running_broker_may_tell_its_process() {
+        let parse = |text: &str| text.parse::<Running>();
+        assert_eq!(parse("127.0.0.1:1883@7").expect("valid").pid, Some(7));
+        assert_eq!(parse("[::1]:1883").expect("valid").pid, None);
+        assert!(parse("localhost").is_err() && parse("127.0.0.1:1@x").is_err());
     }
 }

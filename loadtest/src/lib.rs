@@ -5,12 +5,18 @@
 
 pub mod args;
 pub mod broker;
+pub mod chart;
 pub mod command;
+pub mod comparison;
 pub mod engine;
+pub mod export;
+pub mod html;
 pub mod measure;
 pub mod outcome;
+pub mod peer;
 pub mod plan;
 pub mod process;
 pub mod report;
+pub mod require;
 pub mod scenario;
 pub mod truth;

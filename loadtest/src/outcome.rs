@@ -321,6 +321,29 @@ pub struct Try {
 }
 
 impl Outcome {
+    /// An outcome of which nothing is known yet.
+    pub fn new(scenario: Scenario) -> Outcome {
+        Outcome {
+            label: String::new(),
+            scenario,
+            command: Vec::new(),
+            versions: Versions::default(),
+            place: Place::default(),
+            began_unix_ms: 0,
+            window: Window::default(),
+            connect: Distribution::default(),
+            latency: Distribution::default(),
+            ack: Distribution::default(),
+            series: Vec::new(),
+            totals: Totals::default(),
+            truth: Truth::default(),
+            generator: GeneratorVerdict::default(),
+            broker: BrokerVerdict::default(),
+            partial: None,
+            search: None,
+        }
+    }
+
     /// Messages in plus out in the window.
     pub fn moved(&self) -> u64 {
         self.totals.sent + self.totals.received

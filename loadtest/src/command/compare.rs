@@ -5,51 +5,71 @@
 //! * the order within a round is the order given, so drift of the machine hits all alike;
 //! * a broker that fails a run is shown as failed, its figures are not hidden.
 
+use super::findings::Findings;
 use super::{Done, Result, limit, relay, run};
 use crate::args::{CompareArgs, checked, shape_scenario};
-use crate::broker::{Broker, Descriptor, LIMIT};
+use crate::broker::{Broker, Descriptor, LIMIT, Running};
+use crate::comparison::{self, Run};
 use crate::engine::Target;
-use crate::measure::median;
-use crate::outcome::Outcome;
-use crate::report::{table, thousands, verdict};
+use crate::report::{thousands, verdict};
 use crate::scenario::{Scenario, canonical};
 use corelane::runtime::{Requests, Stopping};
-use serde::Serialize;
 
 /// Compares and prints.
 ///
 /// # Errors
 /// The request is wrong; a broker that does not start is a failed run.
 pub fn compare(args: &CompareArgs, requests: &Requests) -> Result<Done> {
-    let parsed: std::result::Result<Vec<_>, _> =
-        args.broker.iter().map(|text| Descriptor::parse(text, &args.corelane)).collect();
-    let descriptors = parsed?;
-    let mut rows = vec![heading()];
-    let mut done = Done::Passed;
+    let descriptors = present(args)?;
+    let mut rows = Vec::new();
+    let mut findings = Findings::new(&args.output);
     for scenario in scenarios(args)? {
         let outcomes = rounds(args, &descriptors, &scenario, requests);
-        done = done.max(worst(&outcomes));
-        let reference = figure(&outcomes[0], per_cpu_second);
-        for (descriptor, runs) in descriptors.iter().zip(&outcomes) {
-            let row = Row::new(&scenario, descriptor, runs, reference);
-            if args.json {
-                println!("{}", serde_json::to_string(&row)?);
-            } else {
-                rows.push(row.cells(runs));
+        let named = descriptors.iter().map(|one| one.name.as_str()).zip(&outcomes);
+        let compared = comparison::rows(&scenario.name, &named.collect::<Vec<_>>());
+        for run in outcomes.into_iter().flatten() {
+            match run {
+                Ok(outcome) => findings.take_side(outcome),
+                Err(_) => findings.note(Done::Failed),
             }
+        }
+        for row in compared {
+            if args.output.json {
+                println!("{}", serde_json::to_string(&row)?);
+            }
+            rows.push(row);
         }
         if requests.stopping() != Stopping::No {
             break;
         }
     }
-    if !args.json {
-        print!("{}", table(&rows));
+    if !args.output.json {
+        print!("{}", comparison::text(&rows));
         println!(
-            "medians of {} rounds, broker on CPU {}; G: generator-bound",
+            "medians of {} rounds, broker on CPU {}; [a–b]: 95 % interval of the ratio; \
+             G: generator-bound",
             args.rounds, args.broker_cpu
         );
     }
-    Ok(done)
+    findings.finish(&rows)
+}
+
+/// The brokers that can be run here; the others are named.
+fn present(args: &CompareArgs) -> Result<Vec<Descriptor>> {
+    let parsed: std::result::Result<Vec<_>, _> =
+        args.broker.iter().map(|text| Descriptor::parse(text, &args.corelane)).collect();
+    let mut present = Vec::new();
+    for descriptor in parsed? {
+        match descriptor.absent() {
+            Some(why) => eprintln!("{} skipped: {why}", descriptor.name),
+            None => present.push(descriptor),
+        }
+    }
+    present.extend(args.against.iter().copied().map(Descriptor::running));
+    if present.is_empty() {
+        return Err("no broker of those named is there".into());
+    }
+    Ok(present)
 }
 
 /// What every broker is to run.
@@ -71,9 +91,6 @@ fn scenarios(args: &CompareArgs) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// One run's outcome, or why it could not begin.
-type Run = std::result::Result<Outcome, String>;
-
 /// The runs of every broker with one scenario.
 fn rounds(
     args: &CompareArgs,
@@ -91,7 +108,9 @@ fn rounds(
             let run = once(descriptor, args.broker_cpu, scenario, requests, &label);
             let told = match &run {
                 Ok(outcome) if outcome.passed() => {
-                    format!("{} in+out per CPU s", thousands(per_cpu_second(outcome)))
+                    let figure = outcome.per_cpu_second().unwrap_or(outcome.per_second());
+                    let of = if outcome.per_cpu_second().is_some() { "CPU s" } else { "s" };
+                    format!("{} in+out per {of}", thousands(figure))
                 }
                 Ok(outcome) => verdict(outcome),
                 Err(reason) => format!("FAILED {reason}"),
@@ -120,109 +139,12 @@ fn once(
     } else {
         (scenario.clone(), descriptor.clone())
     };
+    if let Some(Running { address, pid }) = descriptor.running {
+        let target = Target { address, pid, name: descriptor.name };
+        return Ok(run::once(&scenario, &target, requests, label));
+    }
     let broker = Broker::start(&descriptor, cpu).map_err(|error| error.to_string())?;
     let name = descriptor.name.clone();
     let target = Target { address: broker.address, pid: Some(broker.pid()), name };
     Ok(run::once(&scenario, &target, requests, label))
-}
-
-fn worst(outcomes: &[Vec<Run>]) -> Done {
-    let of = |run: &Run| run.as_ref().map_or(Done::Failed, Done::of);
-    let all = || outcomes.iter().flatten().map(of);
-    if all().any(|done| done == Done::Failed) {
-        return Done::Failed;
-    }
-    // The table marks generator-bound rows; the figure of merit does not suffer from them.
-    Done::Passed
-}
-
-fn per_cpu_second(outcome: &Outcome) -> f64 {
-    outcome.per_cpu_second().unwrap_or(0.0)
-}
-
-/// The median of one figure over the runs that took place.
-fn figure(runs: &[Run], pick: impl Fn(&Outcome) -> f64) -> f64 {
-    median(runs.iter().flatten().map(pick))
-}
-
-/// Why the first failed run failed.
-fn failure(runs: &[Run]) -> Option<String> {
-    if runs.is_empty() {
-        return Some("not run".into());
-    }
-    runs.iter().find_map(|run| match run {
-        Err(reason) => Some(reason.clone()),
-        Ok(outcome) if outcome.passed() => None,
-        Ok(outcome) => Some(verdict(outcome)),
-    })
-}
-
-fn generator_bound(runs: &[Run]) -> bool {
-    let bound = runs.iter().flatten().filter(|outcome| outcome.generator.bottleneck).count();
-    2 * bound > runs.len()
-}
-
-fn heading() -> Vec<String> {
-    let names = ["shape", "broker", "ratio", "in+out/CPU s", "min–max", "in+out/s"];
-    let more = ["broker CPU", "load CPU", "p50 µs", "p99 µs", "verdict"];
-    names.into_iter().chain(more).map(str::to_owned).collect()
-}
-
-/// One broker with one scenario: medians over the rounds.
-#[derive(Serialize)]
-struct Row {
-    shape: String,
-    broker: String,
-    rounds: usize,
-    ratio: f64,
-    per_broker_cpu_second: f64,
-    per_second: f64,
-    broker_cpu: f64,
-    generator_cpu: f64,
-    generator_bound: bool,
-    p50_ns: f64,
-    p99_ns: f64,
-    p999_ns: f64,
-    failure: Option<String>,
-}
-
-impl Row {
-    fn new(scenario: &Scenario, descriptor: &Descriptor, runs: &[Run], reference: f64) -> Row {
-        let merit = figure(runs, per_cpu_second);
-        Row {
-            shape: scenario.name.clone(),
-            broker: descriptor.name.clone(),
-            rounds: runs.len(),
-            ratio: merit / reference.max(1.0),
-            per_broker_cpu_second: merit,
-            per_second: figure(runs, Outcome::per_second),
-            broker_cpu: figure(runs, |outcome| outcome.broker_share().unwrap_or(0.0)),
-            generator_cpu: figure(runs, |outcome| outcome.generator.busiest_share),
-            generator_bound: generator_bound(runs),
-            p50_ns: figure(runs, |outcome| outcome.latency.p50_ns as f64),
-            p99_ns: figure(runs, |outcome| outcome.latency.p99_ns as f64),
-            p999_ns: figure(runs, |outcome| outcome.latency.p999_ns as f64),
-            failure: failure(runs),
-        }
-    }
-
-    fn cells(&self, runs: &[Run]) -> Vec<String> {
-        let values = || runs.iter().flatten().map(per_cpu_second);
-        let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(0.0, f64::max));
-        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
-        let bound = if self.generator_bound { " G" } else { "" };
-        vec![
-            self.shape.clone(),
-            self.broker.clone(),
-            format!("×{:.2}", self.ratio),
-            thousands(self.per_broker_cpu_second),
-            format!("{}–{}", thousands(low.min(high)), thousands(high)),
-            thousands(self.per_second),
-            percent(self.broker_cpu),
-            percent(self.generator_cpu) + bound,
-            format!("{:.0}", self.p50_ns / 1000.0),
-            format!("{:.0}", self.p99_ns / 1000.0),
-            self.failure.clone().unwrap_or_else(|| "passed".into()),
-        ]
-    }
 }

@@ -37,9 +37,8 @@ pub fn descriptor(scenario: &Scenario) -> Result<Descriptor> {
     let words = ["relay", "--scenario", "{config}", "--port", "{port}", "--cpu", "{cpu}"];
     let command = std::iter::once(program).chain(words.map(str::to_owned)).collect();
     Ok(Descriptor {
-        name: "limit".into(),
-        command,
         // The braces of JSON are no places to fill: the names in them differ.
         config: Some(serde_json::to_string(scenario)?),
+        ..Descriptor::new("limit".into(), command)
     })
 }

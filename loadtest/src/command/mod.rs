@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod compare;
+mod findings;
 mod idle;
 mod limit;
 mod progress;

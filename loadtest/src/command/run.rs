@@ -1,5 +1,6 @@
 //! `run`: a scenario against a running broker, with its search and its steps.
 
+use super::findings::Findings;
 use super::progress::Progress;
 use super::{Done, Result};
 use crate::args::RunArgs;
@@ -18,13 +19,13 @@ pub fn run(args: &RunArgs, requests: &Requests) -> Result<Done> {
     if let Some(cpu) = args.load_cpu {
         scenario.cpus = vec![cpu];
     }
-    let mut done = Done::Passed;
+    let mut findings = Findings::new(&args.output);
     series(&scenario, &args.target.target(), requests, |outcome| {
-        print(&outcome, args.json)?;
-        done = done.max(Done::of(&outcome));
+        print(&outcome, args.output.json)?;
+        findings.take(outcome);
         Ok(())
     })?;
-    Ok(done)
+    findings.finish(&[])
 }
 
 /// Prints one outcome.

@@ -1,0 +1,186 @@
+//! Brokers side by side: medians over rounds, and the ratio with its interval.
+//!
+//! Invariant worth naming: every ratio of one scenario is of the same figure: messages per broker
+//! CPU second where each broker's process is known, otherwise messages per second.
+
+use crate::measure::{median, ratio_interval};
+use crate::outcome::Outcome;
+use crate::report::{table, thousands, verdict};
+use serde::Serialize;
+
+/// One run's outcome, or why it could not begin.
+pub type Run = Result<Outcome, String>;
+
+/// Seed of the bootstrap, so that the same rounds give the same interval.
+const SEED: u64 = 1;
+
+/// One broker with one scenario: medians over the rounds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The scenario.
+    pub shape: String,
+    /// The broker.
+    pub broker: String,
+    /// Runs made.
+    pub rounds: usize,
+    /// What is compared: "in+out per CPU s" or "in+out per s".
+    pub figure: &'static str,
+    /// This broker's figure over the first one's.
+    pub ratio: f64,
+    /// 95 % interval of the ratio, from three rounds on.
+    pub interval: Option<(f64, f64)>,
+    /// Messages in plus out per second of broker CPU; 0 where it is not known.
+    pub per_broker_cpu_second: f64,
+    /// Smallest and largest of the compared figure.
+    pub range: (f64, f64),
+    /// Messages in plus out per second.
+    pub per_second: f64,
+    /// CPUs' worth of work of the broker.
+    pub broker_cpu: f64,
+    /// Share of the window that the generator's busiest thread ran.
+    pub generator_cpu: f64,
+    /// In most runs the generator was the bottleneck.
+    pub generator_bound: bool,
+    /// Median latency, nanoseconds.
+    pub p50_ns: f64,
+    /// 99 %, nanoseconds.
+    pub p99_ns: f64,
+    /// 99.9 %, nanoseconds.
+    pub p999_ns: f64,
+    /// Why the first failed run failed.
+    pub failure: Option<String>,
+}
+
+/// One scenario's rows; the first broker is what the others are compared with.
+pub fn rows(shape: &str, sides: &[(&str, &Vec<Run>)]) -> Vec<Row> {
+    let mut all = sides.iter().flat_map(|(_, runs)| runs.iter().flatten());
+    let by_cpu = all.all(|outcome| outcome.per_cpu_second().is_some());
+    let Some((_, reference)) = sides.first() else { return Vec::new() };
+    sides.iter().map(|(broker, runs)| row(shape, broker, runs, reference, by_cpu)).collect()
+}
+
+fn merit(outcome: &Outcome, by_cpu: bool) -> f64 {
+    if by_cpu { outcome.per_cpu_second().unwrap_or(0.0) } else { outcome.per_second() }
+}
+
+fn row(shape: &str, broker: &str, runs: &[Run], reference: &[Run], by_cpu: bool) -> Row {
+    let of = |runs: &[Run]| figure(runs, |outcome| merit(outcome, by_cpu));
+    let pairs: Vec<(f64, f64)> = runs
+        .iter()
+        .zip(reference)
+        .filter_map(|(run, other)| Some((run.as_ref().ok()?, other.as_ref().ok()?)))
+        .map(|(run, other)| (merit(run, by_cpu), merit(other, by_cpu)))
+        .collect();
+    let values = || runs.iter().flatten().map(|outcome| merit(outcome, by_cpu));
+    let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(0.0, f64::max));
+    Row {
+        shape: shape.to_owned(),
+        broker: broker.to_owned(),
+        rounds: runs.len(),
+        figure: if by_cpu { "in+out per CPU s" } else { "in+out per s" },
+        ratio: of(runs) / of(reference).max(f64::MIN_POSITIVE),
+        interval: ratio_interval(&pairs, SEED),
+        per_broker_cpu_second: figure(runs, |outcome| outcome.per_cpu_second().unwrap_or(0.0)),
+        range: (low.min(high), high),
+        per_second: figure(runs, Outcome::per_second),
+        broker_cpu: figure(runs, |outcome| outcome.broker_share().unwrap_or(0.0)),
+        generator_cpu: figure(runs, |outcome| outcome.generator.busiest_share),
+        generator_bound: generator_bound(runs),
+        p50_ns: figure(runs, |outcome| outcome.latency.p50_ns as f64),
+        p99_ns: figure(runs, |outcome| outcome.latency.p99_ns as f64),
+        p999_ns: figure(runs, |outcome| outcome.latency.p999_ns as f64),
+        failure: failure(runs),
+    }
+}
+
+/// The median of one figure over the runs that took place.
+fn figure(runs: &[Run], pick: impl Fn(&Outcome) -> f64) -> f64 {
+    median(runs.iter().flatten().map(pick))
+}
+
+fn failure(runs: &[Run]) -> Option<String> {
+    if runs.is_empty() {
+        return Some("not run".into());
+    }
+    runs.iter().find_map(|run| match run {
+        Err(reason) => Some(reason.clone()),
+        Ok(outcome) if outcome.passed() => None,
+        Ok(outcome) => Some(verdict(outcome)),
+    })
+}
+
+fn generator_bound(runs: &[Run]) -> bool {
+    let bound = runs.iter().flatten().filter(|outcome| outcome.generator.bottleneck).count();
+    2 * bound > runs.len()
+}
+
+/// The rows as a table for people.
+pub fn text(rows: &[Row]) -> String {
+    let names = ["shape", "broker", "ratio", "in+out/CPU s", "min–max", "in+out/s"];
+    let more = ["broker CPU", "load CPU", "p50 µs", "p99 µs", "verdict"];
+    let heading = names.into_iter().chain(more).map(str::to_owned).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
+    table(&lines)
+}
+
+/// The ratio with its interval.
+pub fn ratio(row: &Row) -> String {
+    match row.interval {
+        Some((low, high)) => format!("×{:.2} [{low:.2}–{high:.2}]", row.ratio),
+        None => format!("×{:.2}", row.ratio),
+    }
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let bound = if row.generator_bound { " G" } else { "" };
+    vec![
+        row.shape.clone(),
+        row.broker.clone(),
+        ratio(row),
+        thousands(row.per_broker_cpu_second),
+        format!("{}–{}", thousands(row.range.0), thousands(row.range.1)),
+        thousands(row.per_second),
+        percent(row.broker_cpu),
+        percent(row.generator_cpu) + bound,
+        format!("{:.0}", row.p50_ns / 1000.0),
+        format!("{:.0}", row.p99_ns / 1000.0),
+        row.failure.clone().unwrap_or_else(|| "passed".into()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Totals, Window};
+    use crate::scenario::find;
+
+    fn run(received: u64, broker_cpu_s: Option<f64>) -> Run {
+        Ok(Outcome {
+            window: Window { end_s: 2.0, ..Window::default() },
+            totals: Totals { received, broker_cpu_s, ..Totals::default() },
+            ..Outcome::new(find("S1").expect("shipped"))
+        })
+    }
+
+    #[test]
+    fn a_broker_without_a_process_makes_the_rate_the_figure() {
+        let ours = vec![run(3000, Some(1.0)), run(3300, Some(1.0)), run(2700, Some(1.0))];
+        let theirs = vec![run(1000, Some(0.5)), run(1100, Some(0.5)), run(900, Some(0.5))];
+        let by_cpu = rows("S1", &[("theirs", &theirs), ("ours", &ours)]);
+        assert_eq!((by_cpu[1].ratio, by_cpu[1].figure), (1.5, "in+out per CPU s"));
+        assert_eq!(by_cpu[1].interval, Some((1.5, 1.5)));
+        let unknown = vec![run(1000, None), run(1100, None), run(900, None)];
+        let by_rate = rows("S1", &[("theirs", &unknown), ("ours", &ours)]);
+        assert_eq!((by_rate[1].ratio, by_rate[1].figure), (3.0, "in+out per s"));
+    }
+
+    #[test]
+    fn a_broker_that_did_not_start_is_a_failure_and_no_pair() {
+        let ours = vec![run(100, Some(1.0)), run(100, Some(1.0)), run(100, Some(1.0))];
+        let gone = vec![Err("does not listen".to_owned()), run(50, Some(1.0))];
+        let found = rows("S1", &[("ours", &ours), ("gone", &gone)]);
+        assert_eq!(found[1].failure.as_deref(), Some("does not listen"));
+        assert_eq!((found[1].ratio, found[1].interval), (0.5, None));
+    }
+}
