@@ -64,8 +64,8 @@ impl FromStr for Running {
     }
 }
 
-/// What corelane runs with unless it is given a file: room for whatever the generator has outstanding, as the
-/// shipped mosquitto descriptor gives it.
+/// What corelane runs with unless it is given a file: room for whatever the generator has
+/// outstanding, as the shipped mosquitto descriptor gives it.
 const CORELANE_CONFIG: &str = "[session]
 outbox_messages = 1000000
 outbox_bytes = 1073741824

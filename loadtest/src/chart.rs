@@ -109,12 +109,11 @@ pub fn bars(title: &str, bars: &[Bar], told: fn(f64) -> String, mark: Option<f64
             told(*value),
         );
         if let Some((low, high)) = interval {
-            let (low, high, y) = (at(*low), at(*high), y + 9.0);
+            let (low, high, y, top) = (at(*low), at(*high), y + 9.0, y + 4.0);
             let _ = write!(
                 svg,
-                "<path class=interval d=\"M{low:.1} {y}H{high:.1}M{low:.1} {}v10M{high:.1} {}v10\"/>",
-                y - 5.0,
-                y - 5.0
+                "<path class=interval d=\"M{low:.1} {y}H{high:.1}M{low:.1} {top}v10M{high:.1} \
+                 {top}v10\"/>",
             );
         }
     }
