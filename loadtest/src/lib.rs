@@ -19,4 +19,5 @@ pub mod process;
 pub mod report;
 pub mod require;
 pub mod scenario;
+pub mod traffic;
 pub mod truth;

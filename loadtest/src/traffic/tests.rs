@@ -1,0 +1,1 @@
+//! Lines, files, the veil, the decoder and the tap.
