@@ -70,6 +70,21 @@ fn findings(outcome: &Outcome, text: &mut String) {
         truth.corrupted,
         truth.misrouted,
     );
+    if let Some(replayed) = &outcome.replayed {
+        let _ = writeln!(
+            text,
+            "  replay of {}: rate ×{}, {} × {} clients, {} publications, {} deliveries by its order",
+            replayed.source,
+            replayed.rate,
+            replayed.copies,
+            replayed.clients,
+            thousands(replayed.publications as f64),
+            thousands(replayed.due as f64),
+        );
+        for note in &replayed.notes {
+            let _ = writeln!(text, "  not as recorded: {note}");
+        }
+    }
     let totals = &outcome.totals;
     if totals.reconnects > 0 {
         let _ = writeln!(
