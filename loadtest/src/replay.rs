@@ -8,6 +8,8 @@
 
 mod cast;
 mod seats;
+#[cfg(test)]
+mod tests;
 
 use crate::outcome::Replayed;
 use crate::plan::{Flow, Member, Plan};

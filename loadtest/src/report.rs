@@ -45,6 +45,8 @@ fn figures(outcome: &Outcome, text: &mut String) {
         outcome.per_cpu_second().map_or("unknown (no --pid)".to_owned(), thousands),
     );
     let steady = match outcome.window.steady {
+        // What was recorded need not be steady.
+        _ if outcome.replayed.is_some() => String::new(),
         true => "steady".to_owned(),
         false => format!("NOT STEADY, drift {:+.0} %", 100.0 * outcome.window.drift),
     };
@@ -73,7 +75,7 @@ fn findings(outcome: &Outcome, text: &mut String) {
     if let Some(replayed) = &outcome.replayed {
         let _ = writeln!(
             text,
-            "  replay of {}: rate ×{}, {} × {} clients, {} publications, {} deliveries by its order",
+            "  recording {}: rate ×{}, {} × {} clients, {} publications, {} deliveries due",
             replayed.source,
             replayed.rate,
             replayed.copies,

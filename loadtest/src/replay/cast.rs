@@ -96,13 +96,13 @@ impl Cast {
         let end = moments.iter().rposition(publishes).map_or(moments.len(), |last| last + 1);
         let at_ns = |at: usize| (moments[at].at_us as f64 * 1000.0 / rate) as u64;
         let mut cast = Cast { first_ns: first.map_or(0, at_ns), ..Cast::default() };
-        for at in 0..end {
+        for (at, moment) in moments[..end].iter().enumerate() {
             if Some(at) == first {
                 cast.actors.iter_mut().for_each(|actor| actor.prelude = actor.steps.len());
             }
             let loaded = first.is_some_and(|first| at >= first);
             let base_ns = if loaded { cast.first_ns } else { 0 };
-            cast.take(&moments[at], at_ns(at) - base_ns, loaded, rate);
+            cast.take(moment, at_ns(at) - base_ns, loaded, rate);
         }
         if first.is_none() {
             cast.actors.iter_mut().for_each(|actor| actor.prelude = actor.steps.len());
@@ -201,10 +201,7 @@ impl Cast {
         };
         note(recording.lost, "events were lost while recording");
         if recording.cut {
-            note(
-                1,
-                "end mark is missing: the recording was cut, and ends with its last whole line",
-            );
+            note(1, "end mark is missing: the recording was cut and ends with its last whole line");
         }
         note(
             counts.undecoded,
@@ -215,8 +212,8 @@ impl Cast {
         note(counts.no_local, "subscriptions were \"no local\"; their clients hear themselves");
         note(
             counts.retained,
-            "publications are retained; what brokers send for that upon subscribing is not checked, \
-             and what they retained before the recording is not there",
+            "publications are retained; what brokers send for that upon subscribing is not \
+             checked, and what they retained before the recording is not there",
         );
         note(counts.system_topics, "publications to `$` topics are left out");
         note(counts.system_filters, "subscriptions to `$` topics or exclusive ones are left out");
