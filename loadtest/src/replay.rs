@@ -20,6 +20,7 @@ use crate::truth::STAMP_LEN;
 use cast::{Actor, Cast};
 use corelane::topic::{MAX_TOPIC_BYTES, Subscription};
 use seats::Seats;
+use std::hash::{BuildHasher, RandomState};
 
 /// Clients of one run, at most.
 const CLIENTS_MAX: usize = 4_000_000;
@@ -82,6 +83,8 @@ pub fn lay(source: &str, recording: &Recording, scale: Scale) -> Result<Laid, St
 /// What reports and the engine ask of a scenario.
 fn scenario(source: &str, cast: &Cast, replayed: &Replayed) -> Scenario {
     let clients = replayed.clients * replayed.copies;
+    // Unlike any other run's, and within the 23 characters of MQTT 3.1.
+    let run = RandomState::new().hash_one(source) >> 16;
     let span_s = (cast.load_ns as f64 / 1e9).max(1e-3);
     let group = Group {
         name: "recorded".into(),
@@ -93,6 +96,7 @@ fn scenario(source: &str, cast: &Cast, replayed: &Replayed) -> Scenario {
         // The mean; each message has its own time.
         rate: Some((replayed.publications as f64 / span_s / clients as f64).max(f64::MIN_POSITIVE)),
         connecting: CONNECTING_MAX,
+        client_id: Some(format!("{run:012x}-{{i}}")),
         ..Group::default()
     };
     Scenario {

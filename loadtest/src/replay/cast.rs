@@ -224,8 +224,8 @@ impl Cast {
         note(counts.behind, "events behind the last publication are left out");
         note(
             seats.unjudged,
-            "pairs of flow and receiver are not judged: members of a share group come or go, or get \
-             a message on two ways",
+            "pairs of flow and receiver are not judged: members of a share group come or go, or \
+             get a message on two ways",
         );
         notes
     }
