@@ -47,12 +47,12 @@ fn figures(outcome: &Outcome, text: &mut String) {
     let steady = match outcome.window.steady {
         // What was recorded need not be steady.
         _ if outcome.replayed.is_some() => String::new(),
-        true => "steady".to_owned(),
-        false => format!("NOT STEADY, drift {:+.0} %", 100.0 * outcome.window.drift),
+        true => "  steady".to_owned(),
+        false => format!("  NOT STEADY, drift {:+.0} %", 100.0 * outcome.window.drift),
     };
     let _ = writeln!(
         text,
-        "  CPU: broker {}  generator {:.0} % (+ {:.0} % waiting), {} messages per CPU s  {steady}",
+        "  CPU: broker {}  generator {:.0} % (+ {:.0} % waiting), {} messages per CPU s{steady}",
         outcome.broker_share().map_or("?".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
         100.0 * outcome.generator.busiest_share,
         100.0 * outcome.generator.waiting_share,
