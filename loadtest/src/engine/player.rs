@@ -10,14 +10,13 @@ use super::client::{Client, State};
 use super::control::Phase;
 use super::core::{Core, Shared, writing};
 use crate::plan::Member;
-use crate::script::{Act, Listening, Script, Step};
+use crate::script::{Act, Listening, Script};
 use crate::traffic::Greeting;
 use corelane::base::PacketId;
 use corelane::codec::{
     QoS, ReasonCode, SubscribeOptions, SubscribeOut, UnsubscribeOut, encode_disconnect,
 };
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes that a client may have waiting for its socket before it writes no more.
@@ -127,15 +126,15 @@ impl Core {
                 self.scripts.push(Reverse((due, index)));
                 return wrote;
             }
-            let steps = Arc::clone(&player.script.steps);
-            let step = &steps[player.at];
+            // A publication is copied without allocating; threads share the steps of all copies.
+            let act = player.script.steps[player.at].act.clone();
             let may = free && (client.out.is_empty() || wrote);
-            if !self.take_step(index, step, due, now_ns, may) {
+            if !self.take_step(index, &act, (due, now_ns), may) {
                 self.clients[index as usize].parked = true;
                 self.wait(index, true);
                 return wrote;
             }
-            wrote |= matches!(step.act, Act::Publish { .. });
+            wrote |= matches!(act, Act::Publish { .. });
             if let Some(player) = &mut self.clients[index as usize].player {
                 player.at += 1;
             }
@@ -164,13 +163,16 @@ impl Core {
         self.tally.waiting -= u64::from(before);
     }
 
-    /// Takes one step if the client may; `free` is whether its socket takes more.
-    fn take_step(&mut self, index: u32, step: &Step, due: u64, now_ns: u64, free: bool) -> bool {
+    /// Takes one step, which is due at the first of `times` and now is the second, if the client
+    /// may; `free` is whether its socket takes more.
+    fn take_step(&mut self, index: u32, act: &Act, times: (u64, u64), free: bool) -> bool {
         let state = self.clients[index as usize].state;
-        match &step.act {
-            Act::Connect(greeting) => state == State::Absent && self.set_out(index, *greeting, due),
+        match act {
+            Act::Connect(greeting) => {
+                state == State::Absent && self.set_out(index, *greeting, times.0)
+            }
             _ if state != State::Ready => false,
-            Act::Publish { flow, size } => free && self.say(index, (*flow, *size), due, now_ns),
+            Act::Publish { flow, size } => free && self.say(index, (*flow, *size), times),
             Act::Subscribe(filters) => self.ask(index, filters),
             Act::Unsubscribe(filters) => self.unask(index, filters),
             Act::Leave { clean, back } => free && self.go(index, *clean, *back),
@@ -185,7 +187,7 @@ impl Core {
         true
     }
 
-    fn say(&mut self, index: u32, (flow, size): (u32, u32), due: u64, now_ns: u64) -> bool {
+    fn say(&mut self, index: u32, (flow, size): (u32, u32), (due, now_ns): (u64, u64)) -> bool {
         let Core { shared, clients, tally, .. } = self;
         let client = &mut clients[index as usize];
         let Some(publisher) = &mut client.publisher else { return true };
