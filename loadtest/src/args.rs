@@ -389,7 +389,8 @@ pub struct ReplayArgs {
     /// How much faster than recorded: 2 halves all times.
     #[arg(long, default_value_t = 1.0)]
     pub rate: f64,
-    /// How many times at once, each with clients and a first topic level (c0, c1, …) of its own.
+    /// How many times at once, each with clients and a first topic level (c0, c1, …) of its own;
+    /// their begins spread over one recorded second.
     #[arg(long, default_value_t = 1)]
     pub copies: usize,
     /// Seconds for which the broker may owe something without any progress.

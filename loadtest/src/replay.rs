@@ -27,6 +27,8 @@ const CLIENTS_MAX: usize = 4_000_000;
 /// Publications of QoS 1 and 2 that a client has under way, at most. Recordings do not tell how
 /// many it would have dared; so many are more than most clients do.
 const INFLIGHT_MAX: usize = 1024;
+/// The golden ratio.
+const GOLDEN: f64 = 1.618_033_988_749_895;
 /// Connects that wait for the broker at once.
 const CONNECTING_MAX: usize = 4096;
 
@@ -66,7 +68,7 @@ pub fn lay(source: &str, recording: &Recording, scale: Scale) -> Result<Laid, St
         return Err(format!("`--copies`: use 1 to {}", CLIENTS_MAX / cast.actors.len()));
     }
     let seats = Seats::new(&cast);
-    let plan = plan(&cast, &seats, scale.copies)?;
+    let plan = plan(&cast, &seats, scale)?;
     let copies = scale.copies as u64;
     let replayed = Replayed {
         source: source.into(),
@@ -109,7 +111,7 @@ fn scenario(source: &str, cast: &Cast, replayed: &Replayed) -> Scenario {
     }
 }
 
-fn plan(cast: &Cast, seats: &Seats, copies: usize) -> Result<Plan, String> {
+fn plan(cast: &Cast, seats: &Seats, Scale { rate, copies }: Scale) -> Result<Plan, String> {
     let mut plan = Plan {
         clients: Vec::new(),
         flows: Vec::new(),
@@ -120,6 +122,7 @@ fn plan(cast: &Cast, seats: &Seats, copies: usize) -> Result<Plan, String> {
     let scripts: Vec<_> = actors.map(|(at, actor)| script(actor, seats, at)).collect();
     for copy in 0..copies {
         let level = if copies > 1 { format!("c{copy}/") } else { String::new() };
+        let shift_ns = shift_ns(copy, rate);
         let flow_base = plan.flows.len() as u32;
         let seat_base = plan.audiences.len() as u32;
         plan.audiences.extend_from_slice(&seats.audiences);
@@ -142,11 +145,18 @@ fn plan(cast: &Cast, seats: &Seats, copies: usize) -> Result<Plan, String> {
                 filters: filters(actor, &level)?,
                 flows,
                 heard: heard.map(|(flow, seat)| (flow + flow_base, seat + seat_base)).collect(),
-                script: Some(scripts[at].clone()),
+                script: Some(Script { shift_ns, ..scripts[at].clone() }),
             });
         }
     }
     Ok(plan)
+}
+
+/// How much later than the first a copy begins: copies spread over one recorded second, since
+/// clients that are strangers to each other do not act at the same microsecond.
+fn shift_ns(copy: usize, rate: f64) -> u64 {
+    // Multiples of the golden ratio lie evenly, however many there are.
+    ((copy as f64 * GOLDEN).fract() * 1e9 / rate) as u64
 }
 
 /// The script of a client; its copies share what is large.
@@ -158,6 +168,7 @@ fn script(actor: &Actor, seats: &Seats, at: usize) -> Script {
     Script {
         steps: actor.steps.clone().into(),
         prelude: actor.prelude,
+        shift_ns: 0,
         matches: seats.matches[at].clone().into(),
         inflight: actor.steps.iter().filter(publishes).count().min(INFLIGHT_MAX),
     }

@@ -14,6 +14,8 @@ pub struct Script {
     pub steps: Arc<[Step]>,
     /// How many of them come before the load.
     pub prelude: usize,
+    /// How much later than their times the steps are due, nanoseconds.
+    pub shift_ns: u64,
     /// For each filter the positions, among the flows that the client hears, that it matches.
     pub matches: Arc<[Vec<u32>]>,
     /// Publications of QoS 1 and 2 without a final acknowledgement, at most.
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn a_flow_is_due_while_any_filter_of_it_is_subscribed() {
         let matches = vec![vec![0, 1], vec![1]].into();
-        let script = Script { steps: Arc::new([]), prelude: 0, matches, inflight: 0 };
+        let script = Script { steps: Arc::new([]), prelude: 0, shift_ns: 0, matches, inflight: 0 };
         let mut listening = Listening::new(2, 2);
         let mut changes = Vec::new();
         let mut told = |flow, heard| changes.push((flow, heard));

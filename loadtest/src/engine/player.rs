@@ -64,11 +64,11 @@ impl Player {
 
     /// When the next step is due, `None` before the load where the prelude is done, and at the end.
     fn due_ns(&self, play_ns: u64) -> Option<u64> {
-        let step = self.script.steps.get(self.at)?;
+        let due_ns = self.script.steps.get(self.at)?.at_ns + self.script.shift_ns;
         if self.at < self.script.prelude {
-            return Some(step.at_ns);
+            return Some(due_ns);
         }
-        (play_ns != u64::MAX).then(|| play_ns + step.at_ns)
+        (play_ns != u64::MAX).then(|| play_ns + due_ns)
     }
 }
 

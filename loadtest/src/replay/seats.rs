@@ -140,7 +140,7 @@ impl<'a> Count<'a> {
         }
         let listening = cast.actors.iter().enumerate().map(|(at, actor)| {
             let matches = seats.matches[at].clone().into();
-            let script = Script { steps: [].into(), prelude: 0, matches, inflight: 0 };
+            let script = Script { steps: [].into(), prelude: 0, shift_ns: 0, matches, inflight: 0 };
             (Listening::new(actor.filters.len(), seats.heard[at].len()), script, false)
         });
         Count {

@@ -275,6 +275,8 @@ fn copies_differ_in_their_first_level_only() {
     assert!(std::sync::Arc::ptr_eq(&script(1).steps, &script(3).steps));
     let times: Vec<u64> = script(1).steps.iter().map(|step| step.at_ns).collect();
     assert_eq!((times, laid.plan.replay_ns), (vec![1000, 0, 1_000_000], Some(2_000_000)));
+    // The second copy begins later, by less than half a second at this rate.
+    assert_eq!((script(1).shift_ns, script(3).shift_ns), (0, 309_016_994));
     let scaled = |scale| lay("test", &recording, scale).err().unwrap_or_default();
     assert!(scaled(Scale { rate: 0.0, copies: 1 }).contains("--rate"));
     assert!(scaled(Scale { rate: 1.0, copies: 0 }).contains("--copies"));
