@@ -71,6 +71,7 @@ impl Shard {
         if local && !self.fanouts.is_empty() && FanOut::conflicts(&self.fanouts, view) {
             return Err(Cause::FanOut);
         }
+        self.picks.iter().for_each(|pick| self.index.note_sent(pick));
         self.sequence += 1;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         self.clients.counters.messages_accepted += 1;
@@ -87,7 +88,7 @@ impl Shard {
             for at in 0..self.picks.len() {
                 let pick = self.picks[at];
                 if pick.core == self.me {
-                    self.deliver_to_group(pick.local, pick.online, view);
+                    self.deliver_to_group(pick.local, pick.online, view, self.me);
                 }
             }
         }

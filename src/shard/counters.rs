@@ -23,6 +23,8 @@ pub enum DropCause {
     GroupGone,
     /// Too many messages waited for another member of their share group.
     RedispatchOverflow,
+    /// The broker stopped before another member of the share group was found.
+    Stopped,
     /// A retained message was over the limit of the store.
     RetainedLimit,
     /// QoS 0 or a will that was refused, where nobody can be told.
@@ -35,7 +37,7 @@ pub enum DropCause {
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 13] = [
+    pub const ALL: [DropCause; 14] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -45,6 +47,7 @@ impl DropCause {
         DropCause::ConnectionClosed,
         DropCause::GroupGone,
         DropCause::RedispatchOverflow,
+        DropCause::Stopped,
         DropCause::RetainedLimit,
         DropCause::Refused,
         DropCause::Memory,
@@ -63,6 +66,7 @@ impl DropCause {
             DropCause::ConnectionClosed => "connection_closed",
             DropCause::GroupGone => "group_gone",
             DropCause::RedispatchOverflow => "redispatch_overflow",
+            DropCause::Stopped => "stopped",
             DropCause::RetainedLimit => "retained_limit",
             DropCause::Refused => "refused",
             DropCause::Memory => "memory",

@@ -14,6 +14,7 @@ mod accept;
 mod ack;
 mod admit;
 mod auto_subscribe;
+mod burden;
 mod clients;
 mod connect;
 mod connection;
@@ -375,6 +376,7 @@ impl Shard {
     /// Begins an orderly stop: every client is told and closed; nothing new is accepted.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.forget_redispatches();
         let open: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
         for key in open {
             self.clients.doomed.push((key, ReasonCode::SERVER_SHUTTING_DOWN));

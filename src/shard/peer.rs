@@ -115,7 +115,7 @@ impl Shard {
                     self.lanes[from.index()].fanout = fanout;
                 }
                 for (local, online) in picks.iter() {
-                    self.deliver_to_group(local, online, message);
+                    self.deliver_to_group(local, online, message, from);
                 }
             }
             Entry::Installed { token, sequence } => self.installed(from, *token, *sequence),
@@ -212,10 +212,10 @@ impl Shard {
                 }
                 self.confirm(from, *token);
             }
-            Entry::Group { filter, group, local, online, total, token } => {
+            Entry::Group { filter, group, part, token } => {
                 self.check_marker(from, *token)?;
                 if let Ok(filter) = TopicFilter::new(filter) {
-                    self.index.set_group_members(filter, group, from, *local, *online, *total);
+                    self.index.set_group_part(filter, group, from, *part);
                 }
                 self.confirm(from, *token);
             }

@@ -5,7 +5,8 @@
 //! * a message goes back only after all news about groups: the owner knows why its pick missed and
 //!   will not repeat it;
 //! * sending is a REQUEST and waits here for its room, so that handling a delivery needs none;
-//! * the list is bounded; what does not fit is a counted drop.
+//! * the list is bounded; what does not fit is a counted drop;
+//! * a core that stops gives nothing back: every member is about to go, so it is a counted drop.
 
 use super::Shard;
 use super::counters::DropCause;
@@ -58,10 +59,19 @@ pub(super) fn hint<'a>(
 impl Shard {
     /// Puts a message on the list of those that need another member.
     pub(super) fn give_back(&mut self, message: Rc<Message>, name: Rc<GroupName>) {
+        if self.draining {
+            return self.clients.dropped(DropCause::Stopped, 1);
+        }
         if self.redispatch.queue.len() >= self.clients.settings.limits.redispatch_messages {
             return self.clients.dropped(DropCause::RedispatchOverflow, 1);
         }
         self.redispatch.queue.push_back((message, name));
+    }
+
+    /// The core stops: what waits is counted as dropped.
+    pub(super) fn forget_redispatches(&mut self) {
+        let waiting = std::mem::take(&mut self.redispatch.queue);
+        self.clients.dropped(DropCause::Stopped, waiting.len());
     }
 
     /// Gives back what a session leaves unfinished and counts the rest as dropped. A QoS 2 message
@@ -148,10 +158,11 @@ impl Shard {
         if pick.core != self.me {
             self.check_room(view, CoreSet::only(pick.core))?;
         }
+        self.index.note_sent(&pick);
         self.sequence += 1;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         if pick.core == self.me {
-            self.deliver_to_group(pick.local, pick.online, view);
+            self.deliver_to_group(pick.local, pick.online, view, self.me);
         } else {
             self.forward_delivery(pick.core, view, false);
         }
