@@ -584,7 +584,7 @@ fn sent(index: &mut Index, count: usize) -> [usize; 3] {
 fn the_core_with_the_least_to_do_for_each_member_is_picked() {
     let mut index = index();
     index.set_strategies(Strategies { default: ShareStrategy::LeastInflight, named: Vec::new() });
-    let mut tell = |index: &mut Index, core, part| {
+    let tell = |index: &mut Index, core, part| {
         index.set_group_part(filter("f"), "g", ShardId(core), part);
     };
     tell(&mut index, 0, Part { load: 10, ..part(1, 1) });

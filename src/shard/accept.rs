@@ -147,7 +147,7 @@ impl Shard {
             return;
         }
         if view.qos == QoS::AtMostOnce && self.mesh.full().contains(self.me) {
-            return self.clients.dropped(DropCause::RetainedLimit, 1);
+            return self.clients.dropped(DropCause::RetainedLimit, 1, view.content_bytes());
         }
         let message = view.store(&self.clients.ledger);
         let bytes = message.bytes() + view.topic.len();
@@ -157,7 +157,7 @@ impl Shard {
             // A figure that has no room is no loss to anybody.
             _ if view.publisher == PublisherId::BROKER => {}
             SetOutcome::RefusedCount | SetOutcome::RefusedBytes => {
-                self.clients.dropped(DropCause::RetainedLimit, 1);
+                self.clients.dropped(DropCause::RetainedLimit, 1, view.content_bytes());
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Output {
     pub(super) spare: Vec<Vec<u8>>,
     /// Encoded bytes that clients have not taken yet, but for each connection's last packet.
     pub(super) bytes: usize,
+    /// Bytes of the topic aliases of all connections, in both directions.
+    pub(super) aliases: usize,
 }
 
 impl Output {
@@ -63,7 +65,7 @@ impl Connection {
         if let Some(alias) = packet.alias
             && !packet.topic.is_empty()
         {
-            self.named(alias, packet.topic);
+            self.named(alias, packet.topic, output);
         }
     }
 }
@@ -244,8 +246,8 @@ impl Clients {
         self.connections.get_mut(key).filter(|connection| connection.phase == Phase::Open)
     }
 
-    /// Counts `count` deliveries that did not happen.
-    pub(super) fn dropped(&mut self, cause: DropCause, count: usize) {
-        self.counters.dropped(cause, count);
+    /// Counts `count` deliveries of `bytes` in all that did not happen.
+    pub(super) fn dropped(&mut self, cause: DropCause, count: usize, bytes: usize) {
+        self.counters.dropped(cause, count, bytes);
     }
 }

@@ -87,6 +87,8 @@ macro_rules! counters {
             $( $(#[$doc])* pub $name: u64, )+
             /// Deliveries that did not happen, by [`DropCause`].
             pub drops: [u64; DropCause::ALL.len()],
+            /// Bytes of topics, properties and payloads of the same.
+            pub drop_bytes: [u64; DropCause::ALL.len()],
             /// The protocol errors by reason code, the first one being 0x80.
             pub faults: [u64; FAULTS],
         }
@@ -94,11 +96,12 @@ macro_rules! counters {
         impl Counters {
             /// How many words all of them take.
             pub(super) const WORDS: usize =
-                [$( stringify!($name) ),+].len() + DropCause::ALL.len() + FAULTS;
+                [$( stringify!($name) ),+].len() + 2 * DropCause::ALL.len() + FAULTS;
 
             /// All counters, drops by cause and faults by reason last.
             pub(super) fn words(&self) -> impl Iterator<Item = u64> {
-                [$( self.$name ),+].into_iter().chain(self.drops).chain(self.faults)
+                let drops = self.drops.into_iter().chain(self.drop_bytes);
+                [$( self.$name ),+].into_iter().chain(drops).chain(self.faults)
             }
 
             /// The counters out of their words.
@@ -108,6 +111,7 @@ macro_rules! counters {
                 Counters {
                     $( $name: next(), )+
                     drops: std::array::from_fn(|_| next()),
+                    drop_bytes: std::array::from_fn(|_| next()),
                     faults: std::array::from_fn(|_| next()),
                 }
             }
@@ -118,13 +122,20 @@ macro_rules! counters {
                 let drops = DropCause::ALL.map(|cause| {
                     (format!("dropped_{}", cause.label()), self.drops[cause as usize])
                 });
-                plain.into_iter().chain(drops).chain(self.fault_entries())
+                let bytes = DropCause::ALL.map(|cause| {
+                    let name = format!("dropped_bytes_{}", cause.label());
+                    (name, self.drop_bytes[cause as usize])
+                });
+                plain.into_iter().chain(drops).chain(bytes).chain(self.fault_entries())
             }
 
             /// Adds the counters of another shard.
             pub fn add(&mut self, other: &Counters) {
                 $( self.$name += other.$name; )+
                 for (sum, more) in self.drops.iter_mut().zip(other.drops) {
+                    *sum += more;
+                }
+                for (sum, more) in self.drop_bytes.iter_mut().zip(other.drop_bytes) {
                     *sum += more;
                 }
                 for (sum, more) in self.faults.iter_mut().zip(other.faults) {
@@ -203,9 +214,10 @@ counters! {
 }
 
 impl Counters {
-    /// Counts `count` deliveries that did not happen.
-    pub fn dropped(&mut self, cause: DropCause, count: usize) {
+    /// Counts `count` deliveries of `bytes` in all that did not happen.
+    pub fn dropped(&mut self, cause: DropCause, count: usize, bytes: usize) {
         self.drops[cause as usize] += count as u64;
+        self.drop_bytes[cause as usize] += bytes as u64;
     }
 
     /// Packets sent, of every type.

@@ -141,7 +141,7 @@ impl Clients {
         let slot = slot_of(session);
         self.counters.deliveries += 1;
         if view.expires <= self.now {
-            return self.dropped(DropCause::Expired, 1);
+            return self.dropped(DropCause::Expired, 1, view.content_bytes());
         }
         match claim.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(view, slot, claim, prepared),
@@ -170,7 +170,7 @@ impl Clients {
         let (now, high_water) = (self.now, self.high_water());
         let key = self.sessions.get(slot).and_then(|session| session.connection);
         let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) else {
-            return self.dropped(DropCause::Offline, 1);
+            return self.dropped(DropCause::Offline, 1, view.content_bytes());
         };
         if connection.pending_bytes() >= high_water || !connection.late.is_empty() {
             let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
@@ -190,7 +190,7 @@ impl Clients {
             out.retain = claim.retain;
             out.subscription_ids = claim.identifiers.list(&mut self.identifiers);
             if !connection.fit(&mut out) {
-                return self.dropped(DropCause::TooLarge, 1);
+                return self.dropped(DropCause::TooLarge, 1, view.content_bytes());
             }
             connection.write(&out, &mut self.output);
         } else {
@@ -204,11 +204,11 @@ impl Clients {
                 bytes = prepared.form(view, version, claim.retain, naming, now);
             }
             if bytes.len() > largest {
-                return self.dropped(DropCause::TooLarge, 1);
+                return self.dropped(DropCause::TooLarge, 1, view.content_bytes());
             }
             connection.writer(&mut self.output).extend_from_slice(bytes);
             if let Naming::Both(alias) = naming {
-                connection.named(alias, view.topic);
+                connection.named(alias, view.topic, &mut self.output);
             }
         }
         self.counters.deliveries_sent += 1;
@@ -217,19 +217,22 @@ impl Clients {
 
     /// QoS 0 for a connection above its high water: a short queue of references.
     fn deliver_late(&mut self, slot: SessionSlot, key: ConnectionKey, outgoing: Outgoing) {
+        let content = outgoing.message.content_bytes();
         if self.pressure > Pressure::Low {
-            return self.dropped(DropCause::Memory, 1);
+            return self.dropped(DropCause::Memory, 1, content);
         }
         let (limits, policy) = (self.settings.late(), self.settings.late_overflow());
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = outgoing.message.bytes();
         match connection.late.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.missed(slot, DropCause::LateOverflow, count),
-            Pushed::Dropped => self.missed(slot, DropCause::LateOverflow, 1),
+            Pushed::Displaced(count, bytes) => {
+                self.missed(slot, DropCause::LateOverflow, count, Message::contents(count, bytes));
+            }
+            Pushed::Dropped => self.missed(slot, DropCause::LateOverflow, 1, content),
             Pushed::Disconnect => {
                 self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
-                self.missed(slot, DropCause::LateOverflow, 1);
+                self.missed(slot, DropCause::LateOverflow, 1, content);
             }
         }
     }
@@ -245,15 +248,18 @@ impl Clients {
         {
             return self.send_acknowledged(slot, outgoing);
         }
-        let bytes = outgoing.message.bytes();
+        let (bytes, content) = (outgoing.message.bytes(), outgoing.message.content_bytes());
         let (limits, policy) = (self.settings.outbox(), self.settings.overflow());
         match session.outbox.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.missed(slot, DropCause::OutboxOverflow, count),
-            Pushed::Dropped => self.missed(slot, DropCause::OutboxOverflow, 1),
+            Pushed::Displaced(count, bytes) => {
+                let content = Message::contents(count, bytes);
+                self.missed(slot, DropCause::OutboxOverflow, count, content);
+            }
+            Pushed::Dropped => self.missed(slot, DropCause::OutboxOverflow, 1, content),
             Pushed::Disconnect => {
                 self.doomed.extend(session.connection.map(|key| (key, ReasonCode::QUOTA_EXCEEDED)));
-                self.missed(slot, DropCause::OutboxOverflow, 1);
+                self.missed(slot, DropCause::OutboxOverflow, 1, content);
             }
         }
         self.note_crowd(slot);
@@ -273,7 +279,7 @@ impl Clients {
         out.packet_id = crate::base::PacketId::new(1);
         if !connection.fit(&mut out) {
             // Treated as sent [MQTT-3.1.2-25]: it takes no place in the window.
-            return self.dropped(DropCause::TooLarge, 1);
+            return self.dropped(DropCause::TooLarge, 1, message.content_bytes());
         }
         out.packet_id = Some(session.window.send(outgoing));
         self.inflight += 1;
@@ -297,7 +303,7 @@ impl Clients {
                 && let Some(outgoing) = session.outbox.pop()
             {
                 if outgoing.message.expires() <= self.now {
-                    self.dropped(DropCause::Expired, 1);
+                    self.dropped(DropCause::Expired, 1, outgoing.message.content_bytes());
                 } else {
                     self.send_acknowledged(slot, outgoing);
                 }
@@ -315,13 +321,13 @@ impl Clients {
     fn send_late(&mut self, key: ConnectionKey, outgoing: &Outgoing) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if outgoing.message.expires() <= self.now {
-            return self.dropped(DropCause::Expired, 1);
+            return self.dropped(DropCause::Expired, 1, outgoing.message.content_bytes());
         }
         let mut out = packet(&outgoing.message.view(), self.now);
         out.retain = outgoing.retain;
         out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
         if !connection.fit(&mut out) {
-            return self.dropped(DropCause::TooLarge, 1);
+            return self.dropped(DropCause::TooLarge, 1, outgoing.message.content_bytes());
         }
         connection.write(&out, &mut self.output);
         self.counters.deliveries_sent += 1;
@@ -337,7 +343,7 @@ impl Clients {
         let limit = usize::from(connection.receive_maximum);
         let high_water = self.settings.limits.out_buffer_bytes;
         let version = connection.version;
-        let mut too_large = 0;
+        let (mut too_large, mut bytes) = (0, 0);
         while connection.pending_bytes() < high_water
             && let Some(resend) = session.window.next_resend(limit)
         {
@@ -356,6 +362,7 @@ impl Clients {
                     }
                     // Treated as sent [MQTT-3.1.2-25].
                     too_large += 1;
+                    bytes += outgoing.message.content_bytes();
                     if qos == QoS::AtLeastOnce {
                         self.inflight -= usize::from(session.window.acknowledge(id).is_some());
                         continue;
@@ -373,7 +380,7 @@ impl Clients {
                 self.counters.answers_sent += 1;
             }
         }
-        self.dropped(DropCause::TooLarge, too_large);
+        self.dropped(DropCause::TooLarge, too_large, bytes);
     }
 
     /// How many messages a member of a share group has not finished; none: it is not online.

@@ -195,7 +195,7 @@ impl Shard {
             self.clients.counters.deliveries += 1;
             return match name {
                 Some(name) => self.give_back(view.store(&self.clients.ledger), name),
-                None => self.clients.dropped(DropCause::GroupGone, 1),
+                None => self.clients.dropped(DropCause::GroupGone, 1, view.content_bytes()),
             };
         };
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));

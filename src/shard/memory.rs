@@ -7,7 +7,7 @@
 //! | 100 % | who holds most loses its connection and what waits for it |
 //!
 //! Counted are stored messages (once per core), bytes received and not yet processed, bytes not
-//! yet sent, and a flat sum for each connection and session.
+//! yet sent, topic aliases of both directions, and a flat sum for each connection and session.
 //!
 //! Invariants worth naming:
 //! * whether this core is full is decided here alone, and other cores read one bit of it;
@@ -21,6 +21,7 @@ use super::session::{Session, SessionSlot};
 use super::{Settings, Shard};
 use crate::base::Time;
 use crate::codec::ReasonCode;
+use crate::session::Message;
 
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,7 @@ impl Clients {
     pub(super) fn held_bytes(&self) -> usize {
         self.ledger.bytes()
             + self.output.bytes
+            + self.output.aliases
             + self.unfinished
             + self.connections.len() * CONNECTION_BYTES
             + self.sessions.len() * SESSION_BYTES
@@ -88,6 +90,19 @@ impl Clients {
         connection.out = Vec::new();
         if connection.greeting == Greeting::Written {
             connection.greeting = Greeting::Owed;
+        }
+    }
+
+    /// Takes over what has changed, and counts anew whose outbox is close to its bounds.
+    pub(super) fn reconfigure(&mut self, live: &super::Live) {
+        self.settings.take(live);
+        self.full_outboxes = 0;
+        let slots: Vec<SessionSlot> = self.sessions.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(session) = self.sessions.get_mut(slot) {
+                session.crowded = false;
+            }
+            self.note_crowd(slot);
         }
     }
 
@@ -142,7 +157,8 @@ impl Shard {
     fn relieve(&mut self) {
         let held = |session: &Session| {
             let connection = session.connection.and_then(|key| self.clients.connections.get(key));
-            let sending = connection.map_or(0, |c| c.pending_bytes() + c.late.bytes());
+            let sending =
+                connection.map_or(0, |c| c.pending_bytes() + c.late.bytes() + c.alias_bytes());
             session.outbox.bytes() + sending
         };
         let sessions = self.clients.sessions.iter();
@@ -154,7 +170,8 @@ impl Shard {
         let client_id = &*session.client_id;
         tracing::warn!(client_id, bytes, "disconnected: it held most of a core that is full");
         let connection = session.connection;
-        self.clients.dropped(DropCause::Memory, waiting.len());
+        let content = Message::contents(waiting.len(), waiting.bytes());
+        self.clients.dropped(DropCause::Memory, waiting.len(), content);
         self.clients.note_crowd(slot);
         if let Some(key) = connection {
             self.clients.counters.over_budget += 1;

@@ -33,6 +33,7 @@ mod load;
 mod memory;
 mod peer;
 pub mod placement;
+mod promise;
 mod publish;
 mod quota;
 mod redispatch;
@@ -57,7 +58,7 @@ pub use events::{ConnectionEvent, Ending, Happening};
 pub use inventory::Inventory;
 pub use placement::Placement;
 pub use report::Measured;
-pub use settings::{ListenerRules, Settings, TickBudget};
+pub use settings::{ListenerRules, Live, Settings, TickBudget};
 pub use stats::{Board, Gauges, Snapshot};
 pub use sys::HostFigures;
 pub use waiting::Cause;
@@ -371,6 +372,18 @@ impl Shard {
             epoch: self.clients.settings.epoch,
             sequence: self.message_sequence,
         }
+    }
+
+    /// Takes over what has changed in the configuration; from the next packet on it holds.
+    /// Connections keep what their CONNACK told them. Walks all sessions.
+    pub fn reconfigure(&mut self, live: &Live) {
+        self.clients.reconfigure(live);
+        let limits = &self.clients.settings.limits;
+        self.retained.set_limits(RetainLimits {
+            max_count: limits.retained_messages,
+            max_bytes: limits.retained_bytes,
+        });
+        self.weigh();
     }
 
     /// Begins an orderly stop: every client is told and closed; nothing new is accepted.

@@ -193,7 +193,7 @@ impl Shard {
             Entry::Publish { message, scope, ack } => {
                 let reason = self.accept_forwarded(message, Duty::from(*scope))?;
                 if ack.is_none() && reason.is_error() {
-                    self.drop_refused();
+                    self.drop_refused(message);
                 }
                 if let Some(ack) = ack {
                     let reason = reason.0;
@@ -253,8 +253,8 @@ impl Shard {
     }
 
     /// Counts a message that was refused where nobody can be told.
-    pub(super) fn drop_refused(&mut self) {
-        self.clients.dropped(DropCause::Refused, 1);
+    pub(super) fn drop_refused(&mut self, view: &MessageView<'_>) {
+        self.clients.dropped(DropCause::Refused, 1, view.content_bytes());
     }
 
     pub(super) fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {

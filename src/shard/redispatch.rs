@@ -60,10 +60,11 @@ impl Shard {
     /// Puts a message on the list of those that need another member.
     pub(super) fn give_back(&mut self, message: Rc<Message>, name: Rc<GroupName>) {
         if self.draining {
-            return self.clients.dropped(DropCause::Stopped, 1);
+            return self.clients.dropped(DropCause::Stopped, 1, message.content_bytes());
         }
         if self.redispatch.queue.len() >= self.clients.settings.limits.redispatch_messages {
-            return self.clients.dropped(DropCause::RedispatchOverflow, 1);
+            let bytes = message.content_bytes();
+            return self.clients.dropped(DropCause::RedispatchOverflow, 1, bytes);
         }
         self.redispatch.queue.push_back((message, name));
     }
@@ -71,7 +72,8 @@ impl Shard {
     /// The core stops: what waits is counted as dropped.
     pub(super) fn forget_redispatches(&mut self) {
         let waiting = std::mem::take(&mut self.redispatch.queue);
-        self.clients.dropped(DropCause::Stopped, waiting.len());
+        let bytes = waiting.iter().map(|(message, _)| message.content_bytes()).sum();
+        self.clients.dropped(DropCause::Stopped, waiting.len(), bytes);
     }
 
     /// Gives back what a session leaves unfinished and counts the rest as dropped. A QoS 2 message
@@ -82,7 +84,10 @@ impl Shard {
                 Some(name) if !(sent && outgoing.qos == QoS::ExactlyOnce) => {
                     self.give_back(outgoing.message, name);
                 }
-                Some(_) | None => self.clients.dropped(DropCause::SessionEnded, 1),
+                Some(_) | None => {
+                    let bytes = outgoing.message.content_bytes();
+                    self.clients.dropped(DropCause::SessionEnded, 1, bytes);
+                }
             }
         }
     }
@@ -116,7 +121,7 @@ impl Shard {
     fn send_back(&mut self, message: &Message, name: &GroupName) -> Result<(), Cause> {
         let view = message.view();
         if view.expires <= self.clients.now {
-            self.clients.dropped(DropCause::Expired, 1);
+            self.clients.dropped(DropCause::Expired, 1, view.content_bytes());
             return Ok(());
         }
         let owner = self.clients.settings.placement.owner(view.topic);
@@ -150,7 +155,7 @@ impl Shard {
         let pick = filter.and_then(|filter| self.index.pick_core_for(filter, group, &mut hint));
         let Some(pick) = pick else {
             self.clients.counters.deliveries += 1;
-            self.clients.dropped(DropCause::GroupGone, 1);
+            self.clients.dropped(DropCause::GroupGone, 1, view.content_bytes());
             return Ok(());
         };
         self.picks.clear();

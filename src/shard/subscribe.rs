@@ -11,7 +11,7 @@ use super::entry::{self, Entry};
 use super::exclusive::Reservation;
 use super::input::Flow;
 use super::replay::Plan;
-use super::session::{SessionSlot, Subscribed, key_of, slot_of};
+use super::session::{SessionSlot, Subscribed, key_of};
 use super::waiting::{Cause, Source};
 use crate::base::{CoreSet, Key, PacketId, ShardId, Slots};
 use crate::codec::{self, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions};

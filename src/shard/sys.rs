@@ -84,7 +84,9 @@ impl Lines {
 
     fn drops(&mut self, counters: &Counters) {
         for cause in DropCause::ALL {
-            self.add(&format!("drops/{}", cause.label()), counters.drops[cause as usize]);
+            let name = format!("drops/{}", cause.label());
+            self.add(&name, counters.drops[cause as usize]);
+            self.add(&format!("{name}/bytes"), counters.drop_bytes[cause as usize]);
         }
     }
 }

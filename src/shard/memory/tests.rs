@@ -182,3 +182,68 @@ fn all_that_is_held_is_given_back() {
     assert_eq!(bench.shards[0].session_count(), 0);
     assert_eq!(bench.shards[0].held_bytes(), 0);
 }
+
+#[test]
+fn topic_aliases_of_both_directions_are_held_bytes() {
+    let mut bench = Bench::new(1);
+    let properties = ConnectProperties { topic_alias_maximum: 16, ..Default::default() };
+    let connect = |client_id| ConnectOut {
+        version: Version::V5,
+        client_id,
+        clean_start: true,
+        properties,
+        ..ConnectOut::default()
+    };
+    let publisher = bench.connect_with(0, &connect("p"));
+    let subscriber = bench.connect_with(0, &connect("s"));
+    subscribe(&mut bench, subscriber, "#", QoS::AtMostOnce);
+    let before = bench.shards[0].held_bytes();
+    let topic = "x".repeat(200);
+    for alias in 1..=8 {
+        let topic = format!("{topic}{alias}");
+        for _ in 0..2 {
+            let alias = Some(alias);
+            let mut bytes = Vec::new();
+            PublishOut { topic: &topic, alias, ..PublishOut::default() }
+                .encode(Version::V5, &mut bytes);
+            bench.send(publisher, &bytes);
+        }
+    }
+    let held = bench.shards[0].held_bytes() - before;
+    assert!((2 * 8 * 201..2 * 8 * 201 + 3000).contains(&held), "{held} bytes");
+    // Another topic under an alias that is there takes nothing more.
+    let mut bytes = Vec::new();
+    PublishOut { topic: "short", alias: Some(1), ..PublishOut::default() }
+        .encode(Version::V5, &mut bytes);
+    bench.send(publisher, &bytes);
+    assert_eq!(bench.shards[0].held_bytes() - before, held);
+    for client in [publisher, subscriber] {
+        bench.send(client, &[0xe0, 0]);
+        bench.shards[0].released(client.1);
+    }
+    assert_eq!(bench.shards[0].clients.output.aliases, 0);
+}
+
+#[test]
+fn drops_are_counted_in_bytes_too() {
+    let mut bench = Bench::with(1, |settings| settings.session.outbox_messages = 2);
+    let properties = ConnectProperties { session_expiry: Some(100), ..Default::default() };
+    let absent = bench.connect_with(
+        0,
+        &ConnectOut { version: Version::V5, client_id: "s", properties, ..ConnectOut::default() },
+    );
+    subscribe(&mut bench, absent, "t", QoS::AtLeastOnce);
+    bench.send(absent, &[0xe0, 0]);
+    let publisher = bench.connect(0, "p", Version::V5);
+    for size in 1..=5 {
+        publish(&mut bench, publisher, Version::V5, QoS::AtLeastOnce, &vec![0; 100 * size]);
+    }
+    publish(&mut bench, publisher, Version::V5, QoS::AtMostOnce, &[0; 50]);
+    let counters = bench.shards[0].counters();
+    let dropped =
+        |cause: DropCause| (counters.drops[cause as usize], counters.drop_bytes[cause as usize]);
+    assert_eq!(dropped(DropCause::OutboxOverflow), (3, 600 + 3), "the oldest, with their topics");
+    assert_eq!(dropped(DropCause::Offline), (1, 50 + 1));
+    let named = counters.entries().find(|(name, _)| name == "dropped_bytes_outbox_overflow");
+    assert_eq!(named.map(|(_, bytes)| bytes), Some(603));
+}
