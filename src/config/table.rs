@@ -293,11 +293,11 @@ section! {
     /// Ceilings on everything that clients could make grow.
     "limits", Table => pub struct LimitsConfig {
         /// What one core may hold for its clients: stored messages, bytes not yet processed or
-        /// sent, topic aliases, and a flat sum for each session and connection. From 80 % on no new client is
-        /// let in and QoS 0 messages no longer wait for slow readers; from 95 % on QoS 1 and 2
-        /// messages for clients of this core are refused (0x97); at 100 % the client that holds
-        /// most is disconnected and what waits for it dropped. 0 means 60 % of the memory that
-        /// the process may use, divided by the number of shards.
+        /// sent, topic aliases, and a flat sum for each session and connection. From 80 % on no new
+        /// client is let in and QoS 0 messages no longer wait for slow readers; from 95 % on QoS 1
+        /// and 2 messages for clients of this core are refused (0x97); at 100 % the client that
+        /// holds most is disconnected and what waits for it dropped. 0 means 60 % of the memory
+        /// that the process may use, divided by the number of shards.
         memory_bytes: usize = 0, within(0, 1024 * GIB), "bytes", Restart;
         /// Largest packet, fixed header included.
         packet_bytes: usize = 1_048_576, within(128, LARGEST_PACKET), "bytes", Live;
