@@ -299,6 +299,10 @@ section! {
         /// holds most is disconnected and what waits for it dropped. 0 means 60 % of the memory
         /// that the process may use, divided by the number of shards.
         memory_bytes: usize = 0, within(0, 1024 * GIB), "bytes", Restart;
+        /// Average length of a core's turns from which it is overloaded: no new client is let in
+        /// and QoS 0 messages no longer wait for slow readers, for at least a second and until
+        /// turns are half as long. 0 means never.
+        overload_lag_ms: u32 = 500, within(0, 60_000), "ms", Live;
         /// Largest packet, fixed header included.
         packet_bytes: usize = 1_048_576, within(128, LARGEST_PACKET), "bytes", Live;
         /// Bytes of packets still incomplete, all connections of one core together.

@@ -169,6 +169,7 @@ impl Reactor {
     fn turn(&mut self, now: Time) -> io::Result<Turn> {
         self.heart.beat(now, Stage::Reap);
         self.shard.begin(now);
+        self.shard.lagged(self.usage.take_turn_us());
         self.driver.expire(now);
         if self.inflow.is_crumbs(now) && !self.laden && !self.settings.gather.is_zero() {
             self.usage.was(Doing::Poll);

@@ -97,6 +97,8 @@ pub(super) struct Clients {
     pub(super) ledger: Ledger,
     /// How much of its memory this core has used up.
     pub(super) pressure: Pressure,
+    /// Its turns have become too long.
+    pub(super) overloaded: bool,
     /// Outboxes close to their bounds, where `overflow` is `refuse`.
     pub(super) full_outboxes: usize,
     /// Who does not keep up.
@@ -124,6 +126,7 @@ impl Clients {
             unfinished: 0,
             ledger: Ledger::default(),
             pressure: Pressure::default(),
+            overloaded: false,
             full_outboxes: 0,
             slow: Slow::default(),
         }

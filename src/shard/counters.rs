@@ -31,13 +31,15 @@ pub enum DropCause {
     Refused,
     /// The core was out of memory.
     Memory,
+    /// The core's turns were too long to wait for slow readers.
+    Overload,
     /// A client published under `$SYS`, where only the broker may.
     Reserved,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 14] = [
+    pub const ALL: [DropCause; 15] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -51,6 +53,7 @@ impl DropCause {
         DropCause::RetainedLimit,
         DropCause::Refused,
         DropCause::Memory,
+        DropCause::Overload,
         DropCause::Reserved,
     ];
 
@@ -70,6 +73,7 @@ impl DropCause {
             DropCause::RetainedLimit => "retained_limit",
             DropCause::Refused => "refused",
             DropCause::Memory => "memory",
+            DropCause::Overload => "overload",
             DropCause::Reserved => "reserved",
         }
     }
@@ -159,6 +163,8 @@ counters! {
     over_budget,
     /// Connections closed at once because their listener had too many a second.
     connects_over_rate,
+    /// Times the turns of a core became too long.
+    overloads,
     /// Times a connection had to wait for its quota.
     throttled,
     /// Connections handed to their home shard.

@@ -219,7 +219,8 @@ impl Clients {
     fn deliver_late(&mut self, slot: SessionSlot, key: ConnectionKey, outgoing: Outgoing) {
         let content = outgoing.message.content_bytes();
         if self.pressure > Pressure::Low {
-            return self.dropped(DropCause::Memory, 1, content);
+            let cause = if self.overloaded { DropCause::Overload } else { DropCause::Memory };
+            return self.dropped(cause, 1, content);
         }
         let (limits, policy) = (self.settings.late(), self.settings.late_overflow());
         let Some(connection) = self.connections.get_mut(key) else { return };

@@ -58,7 +58,7 @@ pub struct Inventory {
 }
 
 /// Drops of copies that were owed to somebody; the others never came so far.
-const OWED: [DropCause; 11] = [
+const OWED: [DropCause; 12] = [
     DropCause::Offline,
     DropCause::LateOverflow,
     DropCause::OutboxOverflow,
@@ -70,6 +70,7 @@ const OWED: [DropCause; 11] = [
     DropCause::RedispatchOverflow,
     DropCause::Stopped,
     DropCause::Memory,
+    DropCause::Overload,
 ];
 
 impl Inventory {

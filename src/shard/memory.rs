@@ -42,7 +42,7 @@ pub(super) enum Pressure {
     /// Below 80 %.
     #[default]
     Low,
-    /// From 80 %: who is not served yet has to wait outside.
+    /// From 80 %, or with turns that are too long: who is not served yet has to wait outside.
     Shedding,
     /// From 95 %.
     Full,
@@ -139,9 +139,12 @@ impl Shard {
     /// and takes something back where it is too much.
     pub(super) fn weigh(&mut self) {
         let bound = self.clients.settings.limits.memory_bytes;
-        let pressure = Pressure::of(self.clients.held_bytes(), bound);
+        let mut pressure = Pressure::of(self.clients.held_bytes(), bound);
+        if self.clients.overloaded {
+            pressure = pressure.max(Pressure::Shedding);
+        }
         if pressure != self.clients.pressure {
-            tracing::warn!(core = self.me.0, ?pressure, "the use of this core's memory changed");
+            tracing::warn!(core = self.me.0, ?pressure, "the pressure on this core changed");
             self.clients.pressure = pressure;
         }
         if pressure == Pressure::Over && self.relief_after <= self.clients.now {

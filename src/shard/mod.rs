@@ -29,6 +29,7 @@ mod fanout;
 mod filters;
 mod input;
 mod inventory;
+mod lag;
 mod load;
 mod memory;
 mod peer;
@@ -156,6 +157,7 @@ pub struct Shard {
     /// Rates of new connections, per listener.
     arrivals: Vec<Bucket>,
     draining: bool,
+    lag: lag::Lag,
     /// No look for the largest holder of memory before this time.
     relief_after: Time,
     picks: Vec<GroupPick>,
@@ -208,6 +210,7 @@ impl Shard {
             open: vec![0; settings.max_connections.len()],
             arrivals: Vec::new(),
             draining: false,
+            lag: lag::Lag::default(),
             relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),

@@ -73,6 +73,8 @@ gauges! {
     asleep_us,
     /// Longest turn since the snapshot before, in microseconds.
     lag_us_max,
+    /// Average of the latest turns, in microseconds.
+    lag_us,
 }
 
 /// Everything a core tells about itself. Pure value.

@@ -142,6 +142,8 @@ pub fn core(
         out.add(&format!("share/{name}"), format_args!("{:.4}", part as f64 / whole));
     }
     out.add("lag_us_max", gauges.lag_us_max);
+    out.add("lag_us", gauges.lag_us);
+    out.add("overloads", counters.overloads);
     out.add("blocks/request", gauges.request_blocks);
     out.add("blocks/deliver", gauges.deliver_blocks);
     out.add("blocks/limit", gauges.blocks_limit);

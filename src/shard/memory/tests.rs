@@ -247,3 +247,34 @@ fn drops_are_counted_in_bytes_too() {
     let named = counters.entries().find(|(name, _)| name == "dropped_bytes_outbox_overflow");
     assert_eq!(named.map(|(_, bytes)| bytes), Some(603));
 }
+
+#[test]
+fn a_core_whose_turns_are_too_long_sheds_until_they_are_short() {
+    let mut bench = Bench::with(1, |settings| settings.limits.overload_lag_ms = 100);
+    let publisher = bench.connect(0, "publisher", Version::V5);
+    let reader = bench.connect(0, "reader", Version::V5);
+    subscribe(&mut bench, reader, "t", QoS::AtMostOnce);
+    let turns = |bench: &mut Bench, count: usize, turn_us: u64| {
+        for _ in 0..count {
+            bench.pass(1);
+            bench.shards[0].lagged(turn_us);
+        }
+    };
+    turns(&mut bench, 20, 1_000_000);
+    let late = bench.connect(0, "late", Version::V311);
+    assert_eq!(bench.output(late), [0x20, 2, 0, 3], "server unavailable");
+    publish(&mut bench, publisher, Version::V5, QoS::AtMostOnce, b"x");
+    assert_eq!(publishes(&bench.output(reader), Version::V5).len(), 1, "who reads is served");
+    bench.deaf.push(reader);
+    bench.shards[0].clients.settings.limits.out_buffer_bytes = 1000 * SHED_PART;
+    for _ in 0..4 {
+        publish(&mut bench, publisher, Version::V5, QoS::AtMostOnce, &[1; 600]);
+    }
+    let counters = bench.shards[0].counters();
+    assert_eq!(counters.drops[DropCause::Overload as usize], 2, "two fill the smaller buffer");
+    assert_eq!((counters.drops[DropCause::Memory as usize], counters.overloads), (0, 1));
+    turns(&mut bench, 2, 1000);
+    let late = bench.connect(0, "late", Version::V311);
+    assert_eq!(bench.output(late), [0x20, 2, 0, 0], "let in");
+    assert_eq!(bench.shards[0].counters().overloads, 1);
+}
