@@ -71,7 +71,9 @@ impl Shard {
         if local && !self.fanouts.is_empty() && FanOut::conflicts(&self.fanouts, view) {
             return Err(Cause::FanOut);
         }
-        self.picks.iter().for_each(|pick| self.index.note_sent(pick));
+        if !picked.is_empty() {
+            self.picks.iter().for_each(|pick| self.index.note_sent(pick));
+        }
         self.sequence += 1;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         self.clients.counters.messages_accepted += 1;
@@ -147,7 +149,7 @@ impl Shard {
             return;
         }
         if view.qos == QoS::AtMostOnce && self.mesh.full().contains(self.me) {
-            return self.clients.dropped(DropCause::RetainedLimit, 1, view.content_bytes());
+            return self.clients.drop_one(DropCause::RetainedLimit, view);
         }
         let message = view.store(&self.clients.ledger);
         let bytes = message.bytes() + view.topic.len();
@@ -157,7 +159,7 @@ impl Shard {
             // A figure that has no room is no loss to anybody.
             _ if view.publisher == PublisherId::BROKER => {}
             SetOutcome::RefusedCount | SetOutcome::RefusedBytes => {
-                self.clients.dropped(DropCause::RetainedLimit, 1, view.content_bytes());
+                self.clients.drop_one(DropCause::RetainedLimit, view);
             }
         }
     }

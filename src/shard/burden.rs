@@ -24,7 +24,6 @@ const LONGEST_PAUSE_US: u64 = 256 * PAUSE_US;
 
 impl Shard {
     /// Counts a message that `owner` sent for a group, and sees to it that it hears of the load.
-    #[inline]
     pub(super) fn note_arrival(&mut self, group: GroupKey, owner: ShardId) {
         let due = Time(self.clients.now.0 + PAUSE_US);
         let Some(watch) = self.index.group_arrival(group, owner) else { return };

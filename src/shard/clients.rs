@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::slow::Slow;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, PublishOut, ReasonCode, Version};
-use crate::session::Ledger;
+use crate::session::{Ledger, MessageView};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -252,5 +252,12 @@ impl Clients {
     /// Counts `count` deliveries of `bytes` in all that did not happen.
     pub(super) fn dropped(&mut self, cause: DropCause, count: usize, bytes: usize) {
         self.counters.dropped(cause, count, bytes);
+    }
+
+    /// Counts one delivery that did not happen. Apart, so that those that happen don't pay for it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn drop_one(&mut self, cause: DropCause, view: &MessageView<'_>) {
+        self.dropped(cause, 1, view.content_bytes());
     }
 }

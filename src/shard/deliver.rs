@@ -141,7 +141,7 @@ impl Clients {
         let slot = slot_of(session);
         self.counters.deliveries += 1;
         if view.expires <= self.now {
-            return self.dropped(DropCause::Expired, 1, view.content_bytes());
+            return self.drop_one(DropCause::Expired, view);
         }
         match claim.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(view, slot, claim, prepared),
@@ -170,7 +170,7 @@ impl Clients {
         let (now, high_water) = (self.now, self.high_water());
         let key = self.sessions.get(slot).and_then(|session| session.connection);
         let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) else {
-            return self.dropped(DropCause::Offline, 1, view.content_bytes());
+            return self.drop_one(DropCause::Offline, view);
         };
         if connection.pending_bytes() >= high_water || !connection.late.is_empty() {
             let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
@@ -190,7 +190,7 @@ impl Clients {
             out.retain = claim.retain;
             out.subscription_ids = claim.identifiers.list(&mut self.identifiers);
             if !connection.fit(&mut out) {
-                return self.dropped(DropCause::TooLarge, 1, view.content_bytes());
+                return self.drop_one(DropCause::TooLarge, view);
             }
             connection.write(&out, &mut self.output);
         } else {
@@ -204,7 +204,7 @@ impl Clients {
                 bytes = prepared.form(view, version, claim.retain, naming, now);
             }
             if bytes.len() > largest {
-                return self.dropped(DropCause::TooLarge, 1, view.content_bytes());
+                return self.drop_one(DropCause::TooLarge, view);
             }
             connection.writer(&mut self.output).extend_from_slice(bytes);
             if let Naming::Both(alias) = naming {
@@ -280,7 +280,7 @@ impl Clients {
         out.packet_id = crate::base::PacketId::new(1);
         if !connection.fit(&mut out) {
             // Treated as sent [MQTT-3.1.2-25]: it takes no place in the window.
-            return self.dropped(DropCause::TooLarge, 1, message.content_bytes());
+            return self.drop_one(DropCause::TooLarge, &message.view());
         }
         out.packet_id = Some(session.window.send(outgoing));
         self.inflight += 1;
@@ -304,7 +304,7 @@ impl Clients {
                 && let Some(outgoing) = session.outbox.pop()
             {
                 if outgoing.message.expires() <= self.now {
-                    self.dropped(DropCause::Expired, 1, outgoing.message.content_bytes());
+                    self.drop_one(DropCause::Expired, &outgoing.message.view());
                 } else {
                     self.send_acknowledged(slot, outgoing);
                 }
@@ -322,13 +322,13 @@ impl Clients {
     fn send_late(&mut self, key: ConnectionKey, outgoing: &Outgoing) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if outgoing.message.expires() <= self.now {
-            return self.dropped(DropCause::Expired, 1, outgoing.message.content_bytes());
+            return self.drop_one(DropCause::Expired, &outgoing.message.view());
         }
         let mut out = packet(&outgoing.message.view(), self.now);
         out.retain = outgoing.retain;
         out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
         if !connection.fit(&mut out) {
-            return self.dropped(DropCause::TooLarge, 1, outgoing.message.content_bytes());
+            return self.drop_one(DropCause::TooLarge, &outgoing.message.view());
         }
         connection.write(&out, &mut self.output);
         self.counters.deliveries_sent += 1;

@@ -175,6 +175,7 @@ impl Shard {
 
     /// Delivers to one member of a local share group. `online`: the owner chose this core because
     /// a member is online here; if that is no longer so, it shall choose again.
+    #[inline(never)]
     pub(super) fn deliver_to_group(
         &mut self,
         local: u64,
@@ -195,7 +196,7 @@ impl Shard {
             self.clients.counters.deliveries += 1;
             return match name {
                 Some(name) => self.give_back(view.store(&self.clients.ledger), name),
-                None => self.clients.dropped(DropCause::GroupGone, 1, view.content_bytes()),
+                None => self.clients.drop_one(DropCause::GroupGone, view),
             };
         };
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));

@@ -254,7 +254,7 @@ impl Shard {
 
     /// Counts a message that was refused where nobody can be told.
     pub(super) fn drop_refused(&mut self, view: &MessageView<'_>) {
-        self.clients.dropped(DropCause::Refused, 1, view.content_bytes());
+        self.clients.drop_one(DropCause::Refused, view);
     }
 
     pub(super) fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {

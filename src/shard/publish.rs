@@ -306,7 +306,7 @@ impl Shard {
             }
             Ok(Routed::Decided(reason)) => {
                 if id.is_none() && reason.is_error() {
-                    self.clients.dropped(DropCause::Refused, 1, named_bytes(publish));
+                    self.drop_publish(DropCause::Refused, publish);
                 }
                 if let Some(id) = id {
                     self.owe_ack(key, id, QoS::AtLeastOnce, Some(reason));
@@ -361,7 +361,7 @@ impl Shard {
         reason: ReasonCode,
     ) -> Flow {
         match publish.packet_id {
-            None => self.clients.dropped(DropCause::Refused, 1, named_bytes(publish)),
+            None => self.drop_publish(DropCause::Refused, publish),
             Some(id) => {
                 self.clients.counters.messages_refused += 1;
                 self.owe_ack(key, id, publish.qos, Some(reason));
@@ -378,7 +378,7 @@ impl Shard {
         publish: &Publish<'_>,
         id: Option<PacketId>,
     ) -> Flow {
-        self.clients.dropped(DropCause::Reserved, 1, named_bytes(publish));
+        self.drop_publish(DropCause::Reserved, publish);
         if let Some(id) = id {
             let reason = match self.version_of(key) {
                 Version::V5 => ReasonCode::NOT_AUTHORIZED,
@@ -482,9 +482,11 @@ impl Shard {
         entry::write_publish(block, view, scope, ack);
         self.clients.counters.forwarded += 1;
     }
-}
 
-/// What the drop of a PUBLISH counts where nothing was made of it: topic and payload as they came.
-fn named_bytes(publish: &Publish<'_>) -> usize {
-    publish.topic.len() + publish.payload.len()
+    /// Counts a PUBLISH that nothing was made of: its topic and payload as they came.
+    #[cold]
+    #[inline(never)]
+    fn drop_publish(&mut self, cause: DropCause, publish: &Publish<'_>) {
+        self.clients.dropped(cause, 1, publish.topic.len() + publish.payload.len());
+    }
 }

@@ -121,7 +121,7 @@ impl Shard {
     fn send_back(&mut self, message: &Message, name: &GroupName) -> Result<(), Cause> {
         let view = message.view();
         if view.expires <= self.clients.now {
-            self.clients.dropped(DropCause::Expired, 1, view.content_bytes());
+            self.clients.drop_one(DropCause::Expired, &view);
             return Ok(());
         }
         let owner = self.clients.settings.placement.owner(view.topic);
@@ -155,7 +155,7 @@ impl Shard {
         let pick = filter.and_then(|filter| self.index.pick_core_for(filter, group, &mut hint));
         let Some(pick) = pick else {
             self.clients.counters.deliveries += 1;
-            self.clients.dropped(DropCause::GroupGone, 1, view.content_bytes());
+            self.clients.drop_one(DropCause::GroupGone, view);
             return Ok(());
         };
         self.picks.clear();
