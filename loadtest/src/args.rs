@@ -275,8 +275,11 @@ pub struct CompareArgs {
     #[arg(long, default_value = "target/release/corelane")]
     pub corelane: String,
     /// The eight shapes of the budget table instead of the one described.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["scenario", "shape"])]
     pub all: bool,
+    /// Every shipped scenario, S1 to S14, one after the other.
+    #[arg(long, conflicts_with_all = ["scenario", "shape", "all"])]
+    pub shipped: bool,
     /// The load.
     #[command(flatten)]
     pub load: LoadArgs,
