@@ -5,7 +5,9 @@ mod findings;
 mod idle;
 mod limit;
 mod progress;
+mod record;
 mod relay;
+mod replay;
 mod run;
 mod soak;
 
@@ -73,6 +75,8 @@ pub fn perform(action: &Action) -> Result<Done> {
         Action::Limit(args) => limit::limit(args, &requests),
         Action::Idle(args) => idle::idle(args, &requests),
         Action::Soak(args) => soak::soak(args, &requests),
+        Action::Record(args) => record::record(args, &requests),
+        Action::Replay(args) => replay::replay(args, &requests),
         Action::Scenarios(_) | Action::Relay(_) => Ok(Done::Passed),
     }
 }
