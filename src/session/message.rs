@@ -57,6 +57,11 @@ pub struct MessageView<'a> {
 }
 
 impl MessageView<'_> {
+    /// Bytes of topic, properties and payload.
+    pub fn content_bytes(&self) -> usize {
+        self.topic.len() + self.properties.len() + self.payload.bytes().len()
+    }
+
     /// Copies the message into a slot of the core that `ledger` belongs to.
     pub fn store(&self, ledger: &Ledger) -> Rc<Message> {
         let (inline, shared) = match self.payload {
@@ -147,6 +152,16 @@ impl Message {
 
     /// Bytes of memory that the message holds, allocation overhead left out.
     pub fn bytes(&self) -> usize {
-        size_of::<Message>() + self.text.len() + self.shared.as_ref().map_or(0, Bytes::len)
+        size_of::<Message>() + self.content_bytes()
+    }
+
+    /// Bytes of topic, properties and payload.
+    pub fn content_bytes(&self) -> usize {
+        self.text.len() + self.shared.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// As [`Message::content_bytes`], of `count` messages that hold `bytes` in all.
+    pub fn contents(count: usize, bytes: usize) -> usize {
+        bytes.saturating_sub(count * size_of::<Message>())
     }
 }

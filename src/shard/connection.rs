@@ -1,5 +1,7 @@
 //! A connection as its shard sees it: bytes that wait on either side, and what its client may do.
 
+use super::clients::Output;
+use super::promise::Promises;
 use super::quota::Quota;
 use super::waiting::Cause;
 use crate::base::{Chunk, Key, ShardId, Time};
@@ -150,6 +152,8 @@ pub struct Connection {
     /// Seconds; zero: none.
     pub(super) keep_alive_s: u16,
     pub(super) last_seen: Time,
+    /// What the client was told that it may send.
+    pub(super) promised: Promises,
     /// QoS 1 and 2 messages that the client takes at a time.
     pub(super) receive_maximum: u16,
     /// Largest packet that the client takes.
@@ -207,6 +211,7 @@ impl Connection {
             read_paused: false,
             keep_alive_s: 0,
             last_seen: now,
+            promised: Promises { receive_maximum: 0, alias_maximum: 0, packet_bytes: 0 },
             receive_maximum: u16::MAX,
             maximum_packet: u32::MAX,
             inbox: Inbox::default(),
@@ -254,10 +259,18 @@ impl Connection {
 
     /// A PUBLISH that gives `alias` to `topic` was written.
     #[inline]
-    pub(super) fn named(&mut self, alias: u16, topic: &str) {
+    pub(super) fn named(&mut self, alias: u16, topic: &str, output: &mut Output) {
         if let Some(given) = &mut self.given {
+            let before = given.bytes();
             given.give(alias, topic);
+            output.aliases += given.bytes() - before;
         }
+    }
+
+    /// Bytes of the topic aliases of both directions.
+    pub(super) fn alias_bytes(&self) -> usize {
+        let set = self.aliases.as_ref().map_or(0, |table| table.bytes());
+        set + self.given.as_ref().map_or(0, |given| given.bytes())
     }
 
     /// Encoded bytes that the client has not taken yet.

@@ -14,6 +14,7 @@ mod accept;
 mod ack;
 mod admit;
 mod auto_subscribe;
+mod burden;
 mod clients;
 mod connect;
 mod connection;
@@ -28,10 +29,12 @@ mod fanout;
 mod filters;
 mod input;
 mod inventory;
+mod lag;
 mod load;
 mod memory;
 mod peer;
 pub mod placement;
+mod promise;
 mod publish;
 mod quota;
 mod redispatch;
@@ -56,7 +59,7 @@ pub use events::{ConnectionEvent, Ending, Happening};
 pub use inventory::Inventory;
 pub use placement::Placement;
 pub use report::Measured;
-pub use settings::{ListenerRules, Settings, TickBudget};
+pub use settings::{ListenerRules, Live, Settings, TickBudget};
 pub use stats::{Board, Gauges, Snapshot};
 pub use sys::HostFigures;
 pub use waiting::Cause;
@@ -154,6 +157,7 @@ pub struct Shard {
     /// Rates of new connections, per listener.
     arrivals: Vec<Bucket>,
     draining: bool,
+    lag: lag::Lag,
     /// No look for the largest holder of memory before this time.
     relief_after: Time,
     picks: Vec<GroupPick>,
@@ -206,6 +210,7 @@ impl Shard {
             open: vec![0; settings.max_connections.len()],
             arrivals: Vec::new(),
             draining: false,
+            lag: lag::Lag::default(),
             relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),
@@ -375,9 +380,22 @@ impl Shard {
         }
     }
 
+    /// Takes over what has changed in the configuration; from the next packet on it holds.
+    /// Connections keep what their CONNACK told them. Walks all sessions.
+    pub fn reconfigure(&mut self, live: &Live) {
+        self.clients.reconfigure(live);
+        let limits = &self.clients.settings.limits;
+        self.retained.set_limits(RetainLimits {
+            max_count: limits.retained_messages,
+            max_bytes: limits.retained_bytes,
+        });
+        self.weigh();
+    }
+
     /// Begins an orderly stop: every client is told and closed; nothing new is accepted.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.forget_redispatches();
         let open: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
         for key in open {
             self.clients.doomed.push((key, ReasonCode::SERVER_SHUTTING_DOWN));
