@@ -1,10 +1,11 @@
 //! The stage with sockets: the built binary with two shards on a free loopback port.
 //!
-//! Invariants worth naming: every run of a vector has a tag of its own in its topics and client
-//! identifiers, so runs share one broker; silence is proven by a PINGRESP that comes next.
+//! Invariants worth naming: vectors of one configuration share a broker, and every run of a vector
+//! has a tag of its own in its topics and client identifiers; silence is proven by a PINGRESP that
+//! comes next.
 
 use crate::play::{Cut, Seen, Stage, from_bytes, play};
-use crate::script::{Step, Vector};
+use crate::script::Vector;
 use crate::{CUTS, guarded, verdict};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -23,12 +24,16 @@ struct Broker {
 }
 
 impl Broker {
-    fn start() -> Broker {
+    /// Starts a broker with the configuration that `config` gives for an address.
+    fn start(config: impl FnOnce(&str) -> String) -> Broker {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = free.local_addr().expect("bound");
         drop(free);
+        let path = std::env::temp_dir().join(format!("corelane-vectors-{}", address.port()));
+        std::fs::write(&path, config(&address.to_string())).expect("a file can be written");
         let process = Command::new(env!("CARGO_BIN_EXE_corelane"))
-            .args(["--listen", &address.to_string(), "--shards", "2"])
+            .args(["--shards", "2", "--config"])
+            .arg(&path)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -41,6 +46,7 @@ impl Broker {
             assert!(Instant::now() < deadline, "the broker does not listen on {address}");
             std::thread::yield_now();
         }
+        std::fs::remove_file(&path).expect("written above");
         broker
     }
 }
@@ -131,40 +137,63 @@ impl Stage for Sockets {
     fn wait(&mut self, _seconds: u64) {
         unreachable!("vectors with time are not played live");
     }
+
+    fn within(&mut self, seconds: u64) {
+        assert!(Duration::from_secs(seconds) < ANSWER, "reading waits no longer than {ANSWER:?}");
+    }
 }
 
-/// Plays all vectors that can be played; returns what failed and what was not played.
-pub fn run(vectors: &[Vector]) -> (Vec<String>, Vec<String>) {
-    let broker = Broker::start();
-    let next = AtomicUsize::new(0);
-    let (faults, skipped) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(vector) = vectors.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Some(reason) = not_live(vector) {
-                let line = format!("{}: {reason}", vector.name);
-                skipped.lock().expect("no worker panics").push(line);
-            } else if let Some(fault) = verdict(vector, on_sockets(vector, broker.address)) {
-                faults.lock().expect("no worker panics").push(fault);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(work);
-        }
-    });
-    (faults.into_inner().expect("no panic"), skipped.into_inner().expect("no panic"))
-}
-
-fn not_live(vector: &Vector) -> Option<&'static str> {
-    let waits = |step: &Step| matches!(step, Step::Wait(_));
-    if vector.versions.iter().any(|version| vector.steps(*version).iter().any(waits)) {
+/// Why a vector is not played over sockets.
+pub fn not_live(vector: &Vector) -> Option<&'static str> {
+    if vector.waits() {
         return Some("needs virtual time");
     }
-    if vector.pending.is_some() {
-        return Some("pending");
+    vector.pending.is_some().then_some("pending")
+}
+
+/// Plays all vectors that can be played; returns what failed.
+pub fn run(vectors: &[Vector]) -> Vec<String> {
+    let mut groups: BTreeMap<(String, &str), Vec<&Vector>> = BTreeMap::new();
+    for vector in vectors.iter().filter(|vector| not_live(vector).is_none()) {
+        let own = if vector.alone { vector.name.as_str() } else { "" };
+        groups.entry((vector.config(""), own)).or_default().push(vector);
     }
-    vector.shard_only.then_some("needs a broker of its own")
+    // All before the first connection: its own port might be one that was found free.
+    let groups: Vec<(Broker, Vec<&Vector>)> = groups
+        .into_values()
+        .map(|group| (Broker::start(|address| group[0].config(address)), group))
+        .collect();
+    let faults = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    let (large, small): (Vec<_>, Vec<_>) = groups.iter().partition(|(_, group)| group.len() > 20);
+    std::thread::scope(|scope| {
+        for (broker, group) in &large {
+            for worker in 0..WORKERS {
+                let own = group.iter().skip(worker).step_by(WORKERS).copied();
+                scope.spawn(|| play_all(broker, own, &faults));
+            }
+        }
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some((broker, group)) = small.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    play_all(broker, group.iter().copied(), &faults);
+                }
+            });
+        }
+    });
+    faults.into_inner().expect("no worker panics")
+}
+
+fn play_all<'v>(
+    broker: &Broker,
+    vectors: impl Iterator<Item = &'v Vector>,
+    faults: &Mutex<Vec<String>>,
+) {
+    for vector in vectors {
+        if let Some(fault) = verdict(vector, on_sockets(vector, broker.address)) {
+            faults.lock().expect("no worker panics").push(fault);
+        }
+    }
 }
 
 fn on_sockets(vector: &Vector, address: SocketAddr) -> Vec<String> {
