@@ -4,6 +4,7 @@
 //! has a tag of its own in its topics and client identifiers; silence is proven by a PINGRESP that
 //! comes next.
 
+use crate::notation::Version;
 use crate::play::{Cut, Seen, Stage, from_bytes, play};
 use crate::script::Vector;
 use crate::{CUTS, guarded, verdict};
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(5);
-const WORKERS: usize = 8;
+const WORKERS: usize = 16;
 
 struct Broker {
     address: SocketAddr,
@@ -151,6 +152,37 @@ pub fn not_live(vector: &Vector) -> Option<&'static str> {
     vector.pending.is_some().then_some("pending")
 }
 
+/// What one worker plays at a time: a vector in one version and cut, or in all of them one after
+/// the other where it has its broker for itself.
+struct Turn<'v> {
+    address: SocketAddr,
+    vector: &'v Vector,
+    runs: Vec<(Version, Cut)>,
+}
+
+impl Turn<'_> {
+    fn split(address: SocketAddr, vector: &Vector) -> Vec<Turn<'_>> {
+        let versions = vector.versions.iter();
+        let runs: Vec<_> = versions.flat_map(|version| CUTS.map(|cut| (*version, cut))).collect();
+        let turn = |runs: &[_]| Turn { address, vector, runs: runs.to_vec() };
+        runs.chunks(if vector.alone { runs.len() } else { 1 }).map(turn).collect()
+    }
+
+    fn play(&self) -> Option<String> {
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        let mut failures = Vec::new();
+        for (version, cut) in &self.runs {
+            let tag = format!("r{:05}", RUNS.fetch_add(1, Ordering::Relaxed));
+            let mut stage = Sockets { address: self.address, lines: BTreeMap::new() };
+            let run = || play(&mut stage, self.vector, *version, *cut, &tag);
+            if let Err(what) = guarded(run) {
+                failures.push(format!("{} {version:?} live {cut:?}: {what}", self.vector.name));
+            }
+        }
+        verdict(self.vector, failures)
+    }
+}
+
 /// Plays all vectors that can be played; returns what failed.
 pub fn run(vectors: &[Vector]) -> Vec<String> {
     let mut groups: BTreeMap<(String, &str), Vec<&Vector>> = BTreeMap::new();
@@ -163,50 +195,25 @@ pub fn run(vectors: &[Vector]) -> Vec<String> {
         .into_values()
         .map(|group| (Broker::start(|address| group[0].config(address)), group))
         .collect();
-    let faults = Mutex::new(Vec::new());
+    let mut turns = Vec::new();
+    for (broker, group) in &groups {
+        turns.extend(group.iter().flat_map(|vector| Turn::split(broker.address, vector)));
+    }
+    // Those that mostly wait come first, so that the others go on beside them.
+    turns.sort_by_key(|turn| !turn.vector.takes_seconds());
     let next = AtomicUsize::new(0);
-    let (large, small): (Vec<_>, Vec<_>) = groups.iter().partition(|(_, group)| group.len() > 20);
-    std::thread::scope(|scope| {
-        for (broker, group) in &large {
-            for worker in 0..WORKERS {
-                let own = group.iter().skip(worker).step_by(WORKERS).copied();
-                scope.spawn(|| play_all(broker, own, &faults));
+    let faults = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(turn) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Some(fault) = turn.play() {
+                faults.lock().expect("no worker panics").push(fault);
             }
         }
+    };
+    std::thread::scope(|scope| {
         for _ in 0..WORKERS {
-            scope.spawn(|| {
-                while let Some((broker, group)) = small.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    play_all(broker, group.iter().copied(), &faults);
-                }
-            });
+            scope.spawn(work);
         }
     });
     faults.into_inner().expect("no worker panics")
-}
-
-fn play_all<'v>(
-    broker: &Broker,
-    vectors: impl Iterator<Item = &'v Vector>,
-    faults: &Mutex<Vec<String>>,
-) {
-    for vector in vectors {
-        if let Some(fault) = verdict(vector, on_sockets(vector, broker.address)) {
-            faults.lock().expect("no worker panics").push(fault);
-        }
-    }
-}
-
-fn on_sockets(vector: &Vector, address: SocketAddr) -> Vec<String> {
-    static RUNS: AtomicUsize = AtomicUsize::new(0);
-    let mut failures = Vec::new();
-    for version in &vector.versions {
-        for cut in CUTS {
-            let tag = format!("r{:05}", RUNS.fetch_add(1, Ordering::Relaxed));
-            let mut stage = Sockets { address, lines: BTreeMap::new() };
-            if let Err(what) = guarded(|| play(&mut stage, vector, *version, cut, &tag)) {
-                failures.push(format!("{} {version:?} live {cut:?}: {what}", vector.name));
-            }
-        }
-    }
-    failures
 }

@@ -38,7 +38,7 @@ fn on_shards(vector: &Vector) -> Vec<String> {
     for version in &vector.versions {
         for (shards, cut) in CUTS.iter().flat_map(|cut| [(1, *cut), (2, *cut)]) {
             let config = vector.config("127.0.0.1:1883");
-        let run = || play(&mut Bench::new(shards, &config), vector, *version, cut, "v00000");
+            let run = || play(&mut Bench::new(shards, &config), vector, *version, cut, "v00000");
             if let Err(what) = guarded(run) {
                 failures.push(format!("{} {version:?} {shards} {cut:?}: {what}", vector.name));
             }

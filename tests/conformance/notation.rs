@@ -32,6 +32,15 @@ impl Version {
         }
     }
 
+    /// The standard that it is; MQTT 3.1 is none of those with numbered statements.
+    pub fn standard(self) -> Option<&'static str> {
+        match self {
+            Version::V31 => None,
+            Version::V311 => Some("3.1.1"),
+            Version::V5 => Some("5.0"),
+        }
+    }
+
     fn protocol(self) -> &'static [u8] {
         match self {
             Version::V31 => b"\0\x06MQIsdp\x03",

@@ -5,7 +5,7 @@
 //! a + id          connect with a clean session; `keep` asks for a lasting session, `back`
 //!                 expects it to be there
 //! a > …           bytes in          a < …    the next packet out
-//! a sub "t" 01    subscribe         a .      nothing comes
+//! a sub "t" 01    subscribe         a .      nothing comes, and what follows is sent after it
 //! a x             the broker closes a fail 82  DISCONNECT with this code (MQTT 5), then closed
 //! a !             the client breaks the connection
 //! wait 5          seconds go by
@@ -50,6 +50,7 @@ const FILES: &[&str] = &[
     include_str!("vectors/subscribe.txt"),
     include_str!("vectors/session.txt"),
     include_str!("vectors/malformed.txt"),
+    include_str!("vectors/capability.txt"),
 ];
 
 /// All vectors.
@@ -107,10 +108,16 @@ impl Vector {
 
     /// Seconds have to go by before it can go on: virtual time only.
     pub fn waits(&self) -> bool {
-        let waits = |version: &Version| {
-            self.steps(*version).iter().any(|step| matches!(step, Step::Wait(_)))
-        };
-        self.versions.iter().any(waits)
+        self.has(|step| matches!(step, Step::Wait(_)))
+    }
+
+    /// What it expects takes seconds to come.
+    pub fn takes_seconds(&self) -> bool {
+        self.has(|step| matches!(step, Step::Within(_)))
+    }
+
+    fn has(&self, kind: impl Fn(&Step) -> bool) -> bool {
+        self.versions.iter().any(|version| self.steps(*version).iter().any(&kind))
     }
 
     /// The steps for one version.
