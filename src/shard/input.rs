@@ -5,7 +5,7 @@ use super::events::Ending;
 use super::waiting::{Cause, Source};
 use super::{Command, Shard};
 use crate::base::Time;
-use crate::codec::{self, DecodeError, Frame, Packet, Publish, ReasonCode, Version};
+use crate::codec::{self, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version};
 use std::net::SocketAddr;
 
 /// What to do after a packet.
@@ -223,11 +223,15 @@ impl Shard {
         frame: &Frame<'_>,
         version: Version,
     ) -> Flow {
-        if frame.packet_type() == codec::PacketType::Publish {
+        if frame.packet_type() == PacketType::Publish {
             return match Publish::decode(frame.first, frame.body, version) {
                 Ok(publish) => self.publish(key, &publish),
                 Err(error) => self.fault(key, &error),
             };
+        }
+        // Whatever it holds: faults of a CONNECT have reasons that only a CONNACK may carry.
+        if frame.packet_type() == PacketType::Connect {
+            return self.violation(key, "a second CONNECT");
         }
         match codec::decode(frame, version) {
             Ok(packet) => self.control(key, packet),
@@ -247,9 +251,8 @@ impl Shard {
                 self.clients.answer(key, |_, out| codec::encode_pingresp(out));
             }
             Packet::Disconnect(disconnect) => return self.disconnected(key, &disconnect),
-            Packet::Connect(_) => return self.violation(key, "a second CONNECT"),
             Packet::Auth(_) => return self.violation(key, "AUTH without an exchange"),
-            Packet::Publish(_) => unreachable!("decoded on its own"),
+            Packet::Connect(_) | Packet::Publish(_) => unreachable!("served on their own"),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 return self.violation(key, "a packet that only servers send");
             }

@@ -6,6 +6,12 @@ use crate::codec::{ConnectOut, ConnectProperties, PacketType, QoS, ReasonCode, V
 /// Offences of an MQTT 5 client: bytes, and the reason code they earn.
 const OFFENCES: &[(&str, &[u8], u8)] = &[
     ("a second CONNECT", b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01a", 0x82),
+    (
+        "a second CONNECT of no known level",
+        b"\x10\x0e\x00\x04MQTT\x07\x02\x00\x00\x00\x00\x01a",
+        0x82,
+    ),
+    ("a second CONNECT cut short", b"\x10\x02\x00\x04", 0x82),
     ("CONNACK", b"\x20\x03\x00\x00\x00", 0x82),
     ("SUBACK", b"\x90\x04\x00\x01\x00\x00", 0x82),
     ("UNSUBACK", b"\xb0\x04\x00\x01\x00\x00", 0x82),
