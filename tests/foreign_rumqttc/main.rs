@@ -15,11 +15,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A broker process of our own, or the one that the environment names.
-pub struct Broker {
-    pub address: SocketAddr,
+struct Broker {
+    address: SocketAddr,
     process: Option<Child>,
 }
 
