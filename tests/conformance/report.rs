@@ -178,10 +178,10 @@ pub fn page(vectors: &[Vector]) -> String {
         "Made from `tests/data/mqtt-statements.txt`, the vectors in `tests/conformance/vectors` ",
         "and the tests that cite statements;\n",
         "`CORELANE_BLESS=1 cargo test --test conformance page` makes it anew.\n\n",
-        "A vector is bytes in and bytes expected, and the configuration they are for. Each one runs ",
-        "against one shard and two\n",
-        "shards under virtual time and, where it needs no long time, over sockets against the binary ",
-        "with two shards: packets\nwhole, byte by byte, and joined in one segment.\n\n",
+        "A vector is bytes in and bytes expected, and the configuration they are for. Each one ",
+        "runs against one shard and two\n",
+        "shards under virtual time and, where it needs no long time, over sockets against the ",
+        "binary with two shards: packets\nwhole, byte by byte, and joined in one segment.\n\n",
     ));
     let runs: usize = vectors.iter().map(|vector| vector.versions.len()).sum();
     let virtual_only = vectors.iter().filter(|vector| not_live(vector).is_some()).count();
@@ -192,8 +192,8 @@ pub fn page(vectors: &[Vector]) -> String {
         vectors.len()
     );
     page.push_str(concat!(
-        "Not applicable are statements whose condition never holds for this broker; the tests named ",
-        "with them show that it\nstays so. The first percentage leaves them out, the second takes ",
+        "Not applicable are statements whose condition never holds for this broker; the tests ",
+        "named with them show that it\nstays so. The first percentage leaves them out, the second takes ",
         "them for unproven.\n\n",
         "| standard | statements for a server | not applicable | proven | per cent | of all |\n",
         "|---|---|---|---|---|---|\n",

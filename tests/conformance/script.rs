@@ -11,7 +11,7 @@
 //! wait 5          seconds go by
 //! within 2        what follows comes within so many seconds
 //! 5 a < …         a step of one protocol only (3: before MQTT 5)
-//! config K = V    a configuration key and its value as in TOML; `listener.K` is one of the listener
+//! config K = V    a configuration key with its value in TOML; `listener.K` for the listener
 //! ```
 //! `| alone` after the statements: not beside other clients of a live broker.
 
