@@ -193,7 +193,8 @@ pub fn page(vectors: &[Vector]) -> String {
     );
     page.push_str(concat!(
         "Not applicable are statements whose condition never holds for this broker; the tests ",
-        "named with them show that it\nstays so. The first percentage leaves them out, the second takes ",
+        "named with them show that it\n",
+        "stays so. The first percentage leaves them out, the second takes ",
         "them for unproven.\n\n",
         "| standard | statements for a server | not applicable | proven | per cent | of all |\n",
         "|---|---|---|---|---|---|\n",
