@@ -298,10 +298,10 @@ impl Reactor {
         if self.driver.sending(key.into()) {
             return false;
         }
-        if let Some(buffer) = self.shard.take_output(key) {
-            if let Err(buffer) = self.driver.send(key.into(), buffer) {
-                self.shard.sent(key, buffer);
-            } else if !self.closing.contains_key(&key.to_bits()) {
+        if let Some(chunk) = self.shard.take_output(key) {
+            if let Err(chunk) = self.driver.send(key.into(), chunk) {
+                self.shard.sent(key, chunk);
+            } else if !self.closing.contains_key(&key.to_bits()) || self.shard.has_output(key) {
                 return true;
             }
         }

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use std::cell::Cell;
 use std::rc::Rc;
 
+/// From here on a payload is sent from where it is stored instead of being copied for each client.
+pub const LARGE_PAYLOAD_BYTES: usize = 32 * 1024;
+
 /// The payload of a message in passing.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {
@@ -23,6 +26,12 @@ impl<'a> Payload<'a> {
             Payload::Inline(bytes) => bytes,
             Payload::Shared(bytes) => bytes,
         }
+    }
+
+    /// Whether it is sent from where it is stored.
+    #[inline]
+    pub fn is_large(self) -> bool {
+        self.bytes().len() >= LARGE_PAYLOAD_BYTES
     }
 }
 
@@ -51,6 +60,9 @@ impl MessageView<'_> {
     /// Copies the message into a slot of the core that `ledger` belongs to.
     pub fn store(&self, ledger: &Ledger) -> Rc<Message> {
         let (inline, shared) = match self.payload {
+            Payload::Inline(bytes) if bytes.len() >= LARGE_PAYLOAD_BYTES => {
+                (&[][..], Some(Bytes::copy_from_slice(bytes)))
+            }
             Payload::Inline(bytes) => (bytes, None),
             Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
         };

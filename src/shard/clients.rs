@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::slow::Slow;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, PublishOut, ReasonCode, Version};
-use crate::session::Ledger;
+use crate::session::{Ledger, Payload};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -56,10 +56,23 @@ impl Connection {
         &mut self.out
     }
 
-    /// Writes a PUBLISH that [`Connection::fit`] has named.
+    /// Writes a PUBLISH that [`Connection::fit`] has named and that carries `payload`.
     #[inline]
-    pub(super) fn write(&mut self, packet: &PublishOut<'_>, output: &mut Output) {
-        packet.encode(self.version, self.writer(output));
+    pub(super) fn write(
+        &mut self,
+        packet: &PublishOut<'_>,
+        payload: Payload<'_>,
+        output: &mut Output,
+    ) {
+        match payload {
+            Payload::Shared(bytes) if payload.is_large() => {
+                packet.encode_head(self.version, 0, self.writer(output));
+                output.bytes += self.push_shared(bytes.clone());
+            }
+            Payload::Inline(_) | Payload::Shared(_) => {
+                packet.encode(self.version, self.writer(output));
+            }
+        }
         if let Some(alias) = packet.alias
             && !packet.topic.is_empty()
         {

@@ -172,7 +172,8 @@ impl Clients {
         let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) else {
             return self.dropped(DropCause::Offline, 1);
         };
-        if connection.pending_bytes() >= high_water || !connection.late.is_empty() {
+        let late = connection.pending_bytes() >= high_water || !connection.late.is_empty();
+        if late || view.payload.is_large() {
             let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
             let outgoing = Outgoing {
                 message: Rc::clone(stored),
@@ -182,7 +183,10 @@ impl Clients {
                 share: claim.share,
             };
             let key = connection.key;
-            return self.deliver_late(slot, key, outgoing);
+            if late {
+                return self.deliver_late(slot, key, outgoing);
+            }
+            return self.send_stored(key, &outgoing);
         }
         let version = connection.version;
         if version == Version::V5 && !claim.identifiers.is_empty() {
@@ -192,7 +196,7 @@ impl Clients {
             if !connection.fit(&mut out) {
                 return self.dropped(DropCause::TooLarge, 1);
             }
-            connection.write(&out, &mut self.output);
+            connection.write(&out, view.payload, &mut self.output);
         } else {
             let largest = connection.maximum_packet as usize;
             let mut naming = connection.naming(view.topic);
@@ -277,7 +281,7 @@ impl Clients {
         }
         out.packet_id = Some(session.window.send(outgoing));
         self.inflight += 1;
-        connection.write(&out, &mut self.output);
+        connection.write(&out, message.view().payload, &mut self.output);
         self.counters.publishes_sent += 1;
     }
 
@@ -304,7 +308,7 @@ impl Clients {
                 continue;
             }
             let Some(outgoing) = connection.late.pop() else { break };
-            self.send_late(key, &outgoing);
+            self.send_stored(key, &outgoing);
         }
         self.note_crowd(slot);
         if self.sessions.get(slot).is_some_and(|session| !session.replays.is_empty()) {
@@ -312,18 +316,19 @@ impl Clients {
         }
     }
 
-    fn send_late(&mut self, key: ConnectionKey, outgoing: &Outgoing) {
+    fn send_stored(&mut self, key: ConnectionKey, outgoing: &Outgoing) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if outgoing.message.expires() <= self.now {
             return self.dropped(DropCause::Expired, 1);
         }
-        let mut out = packet(&outgoing.message.view(), self.now);
+        let message = &outgoing.message;
+        let mut out = packet(&message.view(), self.now);
         out.retain = outgoing.retain;
         out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
         if !connection.fit(&mut out) {
             return self.dropped(DropCause::TooLarge, 1);
         }
-        connection.write(&out, &mut self.output);
+        connection.write(&out, message.view().payload, &mut self.output);
         self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
@@ -350,7 +355,8 @@ impl Clients {
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
                     if connection.fit(&mut out) {
-                        connection.write(&out, &mut self.output);
+                        let payload = outgoing.message.view().payload;
+                        connection.write(&out, payload, &mut self.output);
                         self.counters.publishes_sent += 1;
                         continue;
                     }

@@ -54,7 +54,7 @@ impl Shard {
             if let Some(open) = self.open.get_mut(usize::from(connection.listener)) {
                 *open -= 1;
             }
-            self.clients.output.bytes -= connection.counted + connection.in_flight;
+            self.clients.output.bytes -= connection.counted_bytes();
             self.clients.output.recycle(connection.out);
         }
     }

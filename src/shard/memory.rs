@@ -84,8 +84,7 @@ impl Clients {
     /// the shell is sending ends with one.
     fn discard_output(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.output.bytes -= std::mem::take(&mut connection.counted);
-        connection.out = Vec::new();
+        self.output.bytes -= connection.discard_output();
         if connection.greeting == Greeting::Written {
             connection.greeting = Greeting::Owed;
         }
