@@ -1,18 +1,14 @@
 //! Starting and stopping a broker from code.
 
 use crate::base::ShardId;
-use crate::config::{
-    Config, LimitsConfig, ListenerConfig, Route as ConfiguredRoute, Sleep as ConfiguredSleep,
-};
-use crate::index::Strategies;
+use crate::config::{Config, LimitsConfig, ListenerConfig, Sleep as ConfiguredSleep};
 use crate::mesh::{self, MeshEnd, MeshSettings};
 use crate::net::{self, Driver, DriverSettings, ListenerSettings};
 use crate::runtime::{
     Clock, ExecutorSettings, Executors, Heart, HeartbeatSettings, Reactor, ReactorSettings,
     Requests, Seat, SignalThread, Sleeper, Waker, Watcher, Way,
 };
-use crate::shard::placement::{Route, Rule};
-use crate::shard::{Counters, ListenerRules, Live, Placement, Settings, Shard, TickBudget};
+use crate::shard::{Counters, Live, Settings, Shard};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -246,50 +242,13 @@ fn secret(domain: u64) -> u64 {
 }
 
 fn shard_settings(config: &Config, shards: usize) -> Settings {
-    let topics = &config.topics;
-    let depths = topics.r#override.iter().map(|rule| Rule::new(rule.prefix.as_str(), rule.depth));
-    let pins = topics.pin.iter();
-    let pins = pins.map(|rule| Rule::new(rule.prefix.as_str(), ShardId(rule.shard as u8)));
-    let routes = topics.route.iter().map(|rule| {
-        let route = match rule.mode {
-            ConfiguredRoute::Owner => Route::Owner,
-            ConfiguredRoute::Publisher => Route::Publisher,
-        };
-        Rule::new(rule.prefix.as_str(), route)
-    });
-    let placement = Placement::new(shards, [secret(0), secret(1)], topics.depth).with_rules(
-        depths.collect(),
-        pins.collect(),
-        routes.collect(),
-    );
-    let deadlines = config.listeners.iter().map(|l| u64::from(l.connect_deadline_ms) * 1000);
+    let settings = Settings::configured(config, shards, [secret(0), secret(1)]);
+    let memory_bytes = memory_bytes(config, shards);
     Settings {
         epoch: secret(2) as u32,
         seed: secret(3),
-        session: config.session.clone(),
-        protocol: config.protocol.clone(),
-        topics: config.topics.clone(),
-        limits: LimitsConfig {
-            memory_bytes: memory_bytes(config, shards),
-            ..config.limits.clone()
-        },
-        share: Strategies {
-            default: topics.share_strategy,
-            named: topics
-                .share
-                .iter()
-                .map(|rule| (rule.group.as_str().into(), rule.strategy))
-                .collect(),
-        },
-        tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
-        connect_deadlines_us: deadlines.collect(),
-        listener_names: config.listeners.iter().map(|l| l.name.as_str().into()).collect(),
-        anonymous: config.listeners.iter().map(|l| l.allow_anonymous).collect(),
-        max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
-        lobby: config.listeners.iter().map(|listener| listener.lobby).sum(),
-        rules: config.listeners.iter().map(ListenerRules::from).collect(),
-        sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
-        ..Settings::new(placement)
+        limits: LimitsConfig { memory_bytes, ..settings.limits },
+        ..settings
     }
 }
 

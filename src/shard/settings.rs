@@ -1,12 +1,12 @@
 //! What a shard is told at its start, and what of that can change while it runs.
 
-use super::placement::Placement;
+use super::placement::{Placement, Route, Rule};
 use super::stats::Board;
-use crate::base::Rate;
+use crate::base::{Rate, ShardId};
 use crate::codec::{ReasonCode, Version};
 use crate::config::{
-    LimitsConfig, ListenerConfig, ProtocolConfig, ProtocolVersion, Redirect, SessionConfig,
-    TopicsConfig,
+    Config, LimitsConfig, ListenerConfig, ProtocolConfig, ProtocolVersion, Redirect,
+    Route as ConfiguredRoute, SessionConfig, TopicsConfig,
 };
 use crate::index::Strategies;
 use crate::session::{OutboxLimits, Overflow};
@@ -154,6 +154,34 @@ impl Settings {
         self.limits = LimitsConfig { memory_bytes, match_cache_bytes, ..live.limits.clone() };
     }
 
+    /// Settings of each of `shards` shards as `config` asks; `secrets` decide which topics they own
+    /// where no rule does. Epoch and seed are those of [`Settings::new`].
+    pub fn configured(config: &Config, shards: usize, secrets: [u64; 2]) -> Settings {
+        let topics = &config.topics;
+        let groups = topics.share.iter();
+        let listeners = config.listeners.iter();
+        let deadlines = listeners.clone().map(|l| u64::from(l.connect_deadline_ms) * 1000);
+        Settings {
+            session: config.session.clone(),
+            protocol: config.protocol.clone(),
+            topics: config.topics.clone(),
+            limits: config.limits.clone(),
+            share: Strategies {
+                default: topics.share_strategy,
+                named: groups.map(|rule| (rule.group.as_str().into(), rule.strategy)).collect(),
+            },
+            tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
+            connect_deadlines_us: deadlines.collect(),
+            listener_names: listeners.clone().map(|l| l.name.as_str().into()).collect(),
+            anonymous: listeners.clone().map(|l| l.allow_anonymous).collect(),
+            max_connections: listeners.clone().map(|l| l.max_connections).collect(),
+            lobby: listeners.clone().map(|listener| listener.lobby).sum(),
+            rules: listeners.map(ListenerRules::from).collect(),
+            sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
+            ..Settings::new(placement(topics, shards, secrets))
+        }
+    }
+
     /// The rules of a listener.
     pub fn rules(&self, listener: u16) -> ListenerRules {
         self.rules.get(usize::from(listener)).cloned().unwrap_or_default()
@@ -187,4 +215,22 @@ impl Settings {
             crate::config::Overflow::Refuse => Overflow::Refuse,
         }
     }
+}
+
+fn placement(topics: &TopicsConfig, shards: usize, secrets: [u64; 2]) -> Placement {
+    let depths = topics.r#override.iter().map(|rule| Rule::new(rule.prefix.as_str(), rule.depth));
+    let pins = topics.pin.iter();
+    let pins = pins.map(|rule| Rule::new(rule.prefix.as_str(), ShardId(rule.shard as u8)));
+    let routes = topics.route.iter().map(|rule| {
+        let route = match rule.mode {
+            ConfiguredRoute::Owner => Route::Owner,
+            ConfiguredRoute::Publisher => Route::Publisher,
+        };
+        Rule::new(rule.prefix.as_str(), route)
+    });
+    Placement::new(shards, secrets, topics.depth).with_rules(
+        depths.collect(),
+        pins.collect(),
+        routes.collect(),
+    )
 }

@@ -2,8 +2,8 @@
 
 use crate::play::{Cut, Seen, Stage, from_bytes};
 use corelane::base::Time;
+use corelane::config;
 use corelane::mesh::{self, MeshSettings};
-use corelane::shard::placement::Placement;
 use corelane::shard::{Command, ConnectionKey, Settings, Shard};
 use std::collections::BTreeMap;
 
@@ -28,9 +28,11 @@ const ON_ITS_WAY: usize = usize::MAX;
 const STEP_US: u64 = 500_000;
 
 impl Bench {
-    pub fn new(count: usize) -> Bench {
+    /// Shards with the configuration `text`.
+    pub fn new(count: usize, text: &str) -> Bench {
         let now = Time(1_000_000);
-        let settings = Settings::new(Placement::new(count, [1, 2], 2));
+        let config = config::parse(text).unwrap_or_else(|faults| panic!("{faults:?} in {text}"));
+        let settings = Settings::configured(&config, count, [1, 2]);
         let ends = mesh::build(count, MeshSettings::default());
         let shard = |end| Shard::new(settings.clone(), end, now);
         let shards = ends.into_iter().map(shard).collect();
@@ -146,5 +148,9 @@ impl Stage for Bench {
             self.now = Time((self.now.0 + step).min(end.0));
             self.settle();
         }
+    }
+
+    fn within(&mut self, seconds: u64) {
+        self.wait(seconds);
     }
 }

@@ -1,10 +1,12 @@
 //! The stage with sockets: the built binary with two shards on a free loopback port.
 //!
-//! Invariants worth naming: every run of a vector has a tag of its own in its topics and client
-//! identifiers, so runs share one broker; silence is proven by a PINGRESP that comes next.
+//! Invariants worth naming: vectors of one configuration share a broker, and every run of a vector
+//! has a tag of its own in its topics and client identifiers; silence is proven by a PINGRESP that
+//! comes next.
 
+use crate::notation::Version;
 use crate::play::{Cut, Seen, Stage, from_bytes, play};
-use crate::script::{Step, Vector};
+use crate::script::Vector;
 use crate::{CUTS, guarded, verdict};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(5);
-const WORKERS: usize = 8;
+const WORKERS: usize = 16;
 
 struct Broker {
     address: SocketAddr,
@@ -23,12 +25,16 @@ struct Broker {
 }
 
 impl Broker {
-    fn start() -> Broker {
+    /// Starts a broker with the configuration that `config` gives for an address.
+    fn start(config: impl FnOnce(&str) -> String) -> Broker {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = free.local_addr().expect("bound");
         drop(free);
+        let path = std::env::temp_dir().join(format!("corelane-vectors-{}", address.port()));
+        std::fs::write(&path, config(&address.to_string())).expect("a file can be written");
         let process = Command::new(env!("CARGO_BIN_EXE_corelane"))
-            .args(["--listen", &address.to_string(), "--shards", "2"])
+            .args(["--shards", "2", "--config"])
+            .arg(&path)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -41,6 +47,7 @@ impl Broker {
             assert!(Instant::now() < deadline, "the broker does not listen on {address}");
             std::thread::yield_now();
         }
+        std::fs::remove_file(&path).expect("written above");
         broker
     }
 }
@@ -131,19 +138,74 @@ impl Stage for Sockets {
     fn wait(&mut self, _seconds: u64) {
         unreachable!("vectors with time are not played live");
     }
+
+    fn within(&mut self, seconds: u64) {
+        assert!(Duration::from_secs(seconds) < ANSWER, "reading waits no longer than {ANSWER:?}");
+    }
 }
 
-/// Plays all vectors that can be played; returns what failed and what was not played.
-pub fn run(vectors: &[Vector]) -> (Vec<String>, Vec<String>) {
-    let broker = Broker::start();
+/// Why a vector is not played over sockets.
+pub fn not_live(vector: &Vector) -> Option<&'static str> {
+    if vector.waits() {
+        return Some("needs virtual time");
+    }
+    vector.pending.is_some().then_some("pending")
+}
+
+/// What one worker plays at a time: a vector in one version and cut, or in all of them one after
+/// the other where it has its broker for itself.
+struct Turn<'v> {
+    address: SocketAddr,
+    vector: &'v Vector,
+    runs: Vec<(Version, Cut)>,
+}
+
+impl Turn<'_> {
+    fn split(address: SocketAddr, vector: &Vector) -> Vec<Turn<'_>> {
+        let versions = vector.versions.iter();
+        let runs: Vec<_> = versions.flat_map(|version| CUTS.map(|cut| (*version, cut))).collect();
+        let turn = |runs: &[_]| Turn { address, vector, runs: runs.to_vec() };
+        runs.chunks(if vector.alone { runs.len() } else { 1 }).map(turn).collect()
+    }
+
+    fn play(&self) -> Option<String> {
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        let mut failures = Vec::new();
+        for (version, cut) in &self.runs {
+            let tag = format!("r{:05}", RUNS.fetch_add(1, Ordering::Relaxed));
+            let mut stage = Sockets { address: self.address, lines: BTreeMap::new() };
+            let run = || play(&mut stage, self.vector, *version, *cut, &tag);
+            if let Err(what) = guarded(run) {
+                failures.push(format!("{} {version:?} live {cut:?}: {what}", self.vector.name));
+            }
+        }
+        verdict(self.vector, failures)
+    }
+}
+
+/// Plays all vectors that can be played; returns what failed.
+pub fn run(vectors: &[Vector]) -> Vec<String> {
+    let mut groups: BTreeMap<(String, &str), Vec<&Vector>> = BTreeMap::new();
+    for vector in vectors.iter().filter(|vector| not_live(vector).is_none()) {
+        let own = if vector.alone { vector.name.as_str() } else { "" };
+        groups.entry((vector.config(""), own)).or_default().push(vector);
+    }
+    // All before the first connection: its own port might be one that was found free.
+    let groups: Vec<(Broker, Vec<&Vector>)> = groups
+        .into_values()
+        .map(|group| (Broker::start(|address| group[0].config(address)), group))
+        .collect();
+    let mut turns = Vec::new();
+    for (broker, group) in &groups {
+        turns.extend(group.iter().flat_map(|vector| Turn::split(broker.address, vector)));
+    }
+    // Those that mostly wait come first, so that the others go on beside them.
+    turns.sort_by_key(|turn| !turn.vector.takes_seconds());
     let next = AtomicUsize::new(0);
-    let (faults, skipped) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let faults = Mutex::new(Vec::new());
     let work = || {
-        while let Some(vector) = vectors.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Some(reason) = not_live(vector) {
-                let line = format!("{}: {reason}", vector.name);
-                skipped.lock().expect("no worker panics").push(line);
-            } else if let Some(fault) = verdict(vector, on_sockets(vector, broker.address)) {
+        while let Some(turn) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Some(fault) = turn.play() {
                 faults.lock().expect("no worker panics").push(fault);
             }
         }
@@ -153,31 +215,5 @@ pub fn run(vectors: &[Vector]) -> (Vec<String>, Vec<String>) {
             scope.spawn(work);
         }
     });
-    (faults.into_inner().expect("no panic"), skipped.into_inner().expect("no panic"))
-}
-
-fn not_live(vector: &Vector) -> Option<&'static str> {
-    let waits = |step: &Step| matches!(step, Step::Wait(_));
-    if vector.versions.iter().any(|version| vector.steps(*version).iter().any(waits)) {
-        return Some("needs virtual time");
-    }
-    if vector.pending.is_some() {
-        return Some("pending");
-    }
-    vector.shard_only.then_some("needs a broker of its own")
-}
-
-fn on_sockets(vector: &Vector, address: SocketAddr) -> Vec<String> {
-    static RUNS: AtomicUsize = AtomicUsize::new(0);
-    let mut failures = Vec::new();
-    for version in &vector.versions {
-        for cut in CUTS {
-            let tag = format!("r{:05}", RUNS.fetch_add(1, Ordering::Relaxed));
-            let mut stage = Sockets { address, lines: BTreeMap::new() };
-            if let Err(what) = guarded(|| play(&mut stage, vector, *version, cut, &tag)) {
-                failures.push(format!("{} {version:?} live {cut:?}: {what}", vector.name));
-            }
-        }
-    }
-    failures
+    faults.into_inner().expect("no worker panics")
 }

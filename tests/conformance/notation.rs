@@ -9,8 +9,9 @@
 //! `NAME{ … }` or `32{ … }` is a packet, `"…"` a string with its two length bytes, `< … >` the same
 //! around other fields, `[ … ]` properties with their length (nothing before MQTT 5), `'…'` bare
 //! text, `61*300` a byte many times, `5:10` and `3:10` bytes of one protocol only, `%` the run's
-//! tag. `$m` is a captured packet identifier. Only in answers: `*` anything until the end, `[*]`
-//! any properties, `[~ 21 0014 ]` properties that contain these bytes.
+//! tag. `$m` is a captured packet identifier, never zero. Only in answers: `$n!m` one that differs
+//! from `$m`, `*` anything until the end, `[*]` any properties, `[~ 21 0014 ]` properties that
+//! contain these bytes, `[^ 1a 00 ]` properties without them.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,15 @@ impl Version {
         }
     }
 
+    /// The standard that it is; MQTT 3.1 is none of those with numbered statements.
+    pub fn standard(self) -> Option<&'static str> {
+        match self {
+            Version::V31 => None,
+            Version::V311 => Some("3.1.1"),
+            Version::V5 => Some("5.0"),
+        }
+    }
+
     fn protocol(self) -> &'static [u8] {
         match self {
             Version::V31 => b"\0\x06MQIsdp\x03",
@@ -47,6 +57,7 @@ pub enum Part {
     Rest,
     AnyProperties,
     Containing(Vec<u8>),
+    Lacking(Vec<u8>),
 }
 
 /// What names stand for in one run of a vector.
@@ -222,6 +233,10 @@ impl Reader<'_> {
                 inner.remove(0);
                 parts.push(Part::Containing(flat(&inner, self.captured)));
             }
+            Some(Part::Lacking(_)) => {
+                inner.remove(0);
+                parts.push(Part::Lacking(flat(&inner, self.captured)));
+            }
             _ => {
                 let bytes = flat(&inner, self.captured);
                 parts.push(Part::Bytes(varint(bytes.len())));
@@ -236,6 +251,7 @@ impl Reader<'_> {
             match token.as_str() {
                 "]" => return parts,
                 "~" => parts.push(Part::Containing(Vec::new())),
+                "^" => parts.push(Part::Lacking(Vec::new())),
                 _ => self.field(&token, &mut parts),
             }
         }
@@ -281,13 +297,17 @@ impl Pattern {
                 Part::Rest => Some(&[][..]),
                 Part::AnyProperties if rest.is_empty() => Some(rest),
                 Part::AnyProperties => properties(rest).map(|(_, after)| after),
+                Part::Lacking(_) if rest.is_empty() => Some(rest),
                 Part::Containing(bytes) => properties(rest)
                     .filter(|(inside, _)| inside.windows(bytes.len()).any(|w| w == bytes))
                     .map(|(_, after)| after),
-                Part::Capture(name) => rest.split_first_chunk::<2>().and_then(|(id, after)| {
-                    let known = found.insert(name.clone(), *id);
-                    known.is_none_or(|known| known == *id).then_some(after)
-                }),
+                Part::Lacking(bytes) => properties(rest)
+                    .filter(|(inside, _)| !inside.windows(bytes.len()).any(|w| w == bytes))
+                    .map(|(_, after)| after),
+                Part::Capture(name) => rest
+                    .split_first_chunk::<2>()
+                    .filter(|(id, _)| capture(name, **id, &mut found))
+                    .map(|(_, after)| after),
             };
             let Some(left) = left else { return false };
             rest = left;
@@ -297,6 +317,14 @@ impl Pattern {
         }
         rest.is_empty()
     }
+}
+
+/// Takes note of an identifier; false when it is not what its name says.
+fn capture(name: &str, id: [u8; 2], found: &mut BTreeMap<String, [u8; 2]>) -> bool {
+    let (name, other) = name.split_once('!').map_or((name, None), |(n, o)| (n, Some(o)));
+    let differs = other.is_none_or(|other| found.get(other).is_none_or(|known| *known != id));
+    let known = found.insert(name.to_owned(), id);
+    id != [0, 0] && differs && known.is_none_or(|known| known == id)
 }
 
 fn properties(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -30,7 +30,10 @@ pub trait Stage {
     /// Nothing has come.
     fn silent(&mut self, who: &str) -> bool;
     fn hang_up(&mut self, who: &str);
+    /// Seconds go by, and it is known what did not happen in them.
     fn wait(&mut self, seconds: u64);
+    /// What is expected next has so many seconds to come.
+    fn within(&mut self, seconds: u64);
 }
 
 struct Play<'p, S> {
@@ -71,7 +74,7 @@ pub fn play<S: Stage>(
 fn name(step: &Step) -> Option<&String> {
     match step {
         Step::On(who, _) => Some(who),
-        Step::Wait(_) => None,
+        Step::Wait(_) | Step::Within(_) => None,
     }
 }
 
@@ -113,6 +116,7 @@ impl<S: Stage> Play<'_, S> {
                 },
                 Step::On(who, Deed::Break) => self.stage.hang_up(who),
                 Step::Wait(seconds) => self.stage.wait(*seconds),
+                Step::Within(seconds) => self.stage.within(*seconds),
             }
         }
         if !input.is_empty() {

@@ -1,15 +1,17 @@
 //! The page docs/CONFORMANCE.md: every statement, what proves it, or why nothing does.
 //!
 //! Invariants worth naming: a statement of a server without a proof needs a reason; a reason beside
-//! a proof is a fault; a pending vector proves nothing; a citation in other tests counts only
-//! where its number exists in one of the two standards alone, because the numbers differ.
+//! a proof is a fault; what is not applicable counts neither way, and tests that cite it only guard
+//! that it stays so; a pending vector proves nothing; a citation in other tests counts only where
+//! its number exists in one of the two standards alone, because the numbers differ.
 
+use crate::live::not_live;
 use crate::script::Vector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Per cent of the server's statements that tests have to prove.
+/// Per cent of the statements that apply to this server that tests have to prove.
 pub const COVERAGE_MIN: f64 = 95.0;
 
 const TABLE: &str = include_str!("../data/mqtt-statements.txt");
@@ -27,6 +29,11 @@ pub struct Statement {
 impl Statement {
     fn is_server(&self) -> bool {
         self.side == "server"
+    }
+
+    /// Why its condition never holds here.
+    fn inapplicable(&self) -> Option<&'static str> {
+        self.reason?.strip_prefix("n/a: ")
     }
 }
 
@@ -83,7 +90,9 @@ fn cited_in(file: &str, text: &str, found: &mut Proofs) {
     let mut test = None;
     let (mut above, mut is_test) = (Vec::new(), false);
     for line in text.lines() {
-        is_test |= line.trim() == "#[test]";
+        if line.trim() == "#[test]" {
+            (is_test, test) = (true, None);
+        }
         if let Some(name) = line.trim().strip_prefix("fn ") {
             let name = name.split('(').next().unwrap_or_default();
             test = is_test.then(|| format!("{file}: {name}"));
@@ -107,29 +116,58 @@ fn cited_in(file: &str, text: &str, found: &mut Proofs) {
     }
 }
 
-/// Faults of table and vectors, and the coverage in per cent.
+/// How many statements of a server there are, apply, and are proven.
+struct Count {
+    all: usize,
+    applicable: usize,
+    proven: usize,
+}
+
+impl Count {
+    fn of<'s>(statements: impl Iterator<Item = &'s Statement>, proofs: &Proofs) -> Count {
+        let mut count = Count { all: 0, applicable: 0, proven: 0 };
+        for statement in statements.filter(|statement| statement.is_server()) {
+            count.all += 1;
+            if statement.inapplicable().is_none() {
+                let key = (statement.version.to_owned(), statement.id.to_owned());
+                count.applicable += 1;
+                count.proven += usize::from(proofs.contains_key(&key));
+            }
+        }
+        count
+    }
+
+    fn coverage(&self) -> f64 {
+        100.0 * self.proven as f64 / self.applicable as f64
+    }
+}
+
+/// Faults of table and vectors, and the lower coverage of the two standards in per cent.
 pub fn judge(vectors: &[Vector]) -> (Vec<String>, f64) {
     let (statements, proofs) = (statements(), proofs(vectors));
     let mut faults = Vec::new();
-    let mut proven = 0;
-    for statement in &statements {
+    for statement in statements.iter().filter(|s| s.inapplicable().is_none()) {
         let key = (statement.version.to_owned(), statement.id.to_owned());
-        let has_proof = proofs.contains_key(&key);
-        proven += usize::from(statement.is_server() && has_proof);
-        let fault = match (has_proof, statement.reason) {
+        let fault = match (proofs.contains_key(&key), statement.reason) {
             (true, Some(_)) => "is proven, yet has a reason why not",
             (false, None) if statement.is_server() => "has neither test nor reason",
             _ => continue,
         };
         faults.push(format!("{} {} {fault}", statement.version, statement.id));
     }
-    for (version, id) in vectors.iter().flat_map(|vector| &vector.statements) {
-        if !statements.iter().any(|s| s.version == version && s.id == id) {
-            faults.push(format!("{version} {id} does not exist"));
+    for vector in vectors {
+        for (version, id) in &vector.statements {
+            if !statements.iter().any(|s| s.version == version && s.id == id) {
+                faults.push(format!("{version} {id} does not exist"));
+            }
+            if !vector.versions.iter().any(|played| played.standard() == Some(version)) {
+                faults.push(format!("{} is not played with {version}", vector.name));
+            }
         }
     }
-    let all = statements.iter().filter(|statement| statement.is_server()).count();
-    (faults, 100.0 * proven as f64 / all as f64)
+    let of = |version| Count::of(statements.iter().filter(|s| s.version == version), &proofs);
+    let coverage = STANDARDS.map(|version| of(version).coverage());
+    (faults, coverage.into_iter().fold(100.0, f64::min))
 }
 
 /// The page.
@@ -140,23 +178,36 @@ pub fn page(vectors: &[Vector]) -> String {
         "Made from `tests/data/mqtt-statements.txt`, the vectors in `tests/conformance/vectors` ",
         "and the tests that cite statements;\n",
         "`CORELANE_BLESS=1 cargo test --test conformance page` makes it anew.\n\n",
-        "A vector is bytes in and bytes expected. Each one runs against one shard and two shards ",
-        "under virtual time and, where it\n",
-        "needs no long time, over sockets against the binary with two shards: packets whole, byte ",
-        "by byte, and joined in one segment.\n\n",
+        "A vector is bytes in and bytes expected, and the configuration they are for. Each one ",
+        "runs against one shard and two\n",
+        "shards under virtual time and, where it needs no long time, over sockets against the ",
+        "binary with two shards: packets\nwhole, byte by byte, and joined in one segment.\n\n",
     ));
     let runs: usize = vectors.iter().map(|vector| vector.versions.len()).sum();
-    let _ = writeln!(page, "{} vectors, {runs} with their versions.\n", vectors.len());
-    page.push_str(
-        "| standard | statements for a server | proven | per cent |\n|---|---|---|---|\n",
+    let virtual_only = vectors.iter().filter(|vector| not_live(vector).is_some()).count();
+    let _ = writeln!(
+        page,
+        "{} vectors, {runs} with their versions. {virtual_only} need more time than a test over \
+         sockets may take\nand run under virtual time only.\n",
+        vectors.len()
     );
+    page.push_str(concat!(
+        "Not applicable are statements whose condition never holds for this broker; the tests ",
+        "named with them show that it\n",
+        "stays so. The first percentage leaves them out, the second takes ",
+        "them for unproven.\n\n",
+        "| standard | statements for a server | not applicable | proven | per cent | of all |\n",
+        "|---|---|---|---|---|---|\n",
+    ));
     for version in STANDARDS {
-        let own = |s: &&Statement| s.version == version && s.is_server();
-        let all = statements.iter().filter(own).count();
-        let key = |s: &Statement| (s.version.to_owned(), s.id.to_owned());
-        let proven = statements.iter().filter(own).filter(|s| proofs.contains_key(&key(s))).count();
-        let share = 100.0 * proven as f64 / all as f64;
-        let _ = writeln!(page, "| MQTT {version} | {all} | {proven} | {share:.1} |");
+        let count = Count::of(statements.iter().filter(|s| s.version == version), &proofs);
+        let Count { all, applicable, proven } = count;
+        let (idle, share) = (all - applicable, 100.0 * proven as f64 / all as f64);
+        let coverage = count.coverage();
+        let _ = writeln!(
+            page,
+            "| MQTT {version} | {all} | {idle} | {proven} | {coverage:.1} | {share:.1} |"
+        );
     }
     pending(&mut page, vectors);
     for version in STANDARDS {
@@ -182,11 +233,14 @@ fn row(page: &mut String, statement: &Statement, proofs: &Proofs) {
     let names = |names: &BTreeSet<String>| {
         names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     };
-    let proof = match (proofs.get(&key), statement.side, statement.reason) {
-        (Some(found), ..) => names(found),
-        (None, _, Some(reason)) => format!("none: {reason}"),
-        (None, "client", None) => "binds clients only".to_owned(),
-        (None, ..) => "nothing to test".to_owned(),
+    let found = proofs.get(&key).map(names);
+    let proof = match (found, statement.inapplicable(), statement.reason) {
+        (Some(found), Some(why), _) => format!("not applicable: {why} ({found})"),
+        (None, Some(why), _) => format!("not applicable: {why}"),
+        (Some(found), ..) => found,
+        (None, None, Some(reason)) => format!("none: {reason}"),
+        (None, None, None) if statement.side == "client" => "binds clients only".to_owned(),
+        (None, None, None) => "nothing to test".to_owned(),
     };
     let _ = writeln!(page, "| {} | {} | {proof} |", statement.id, statement.sense);
 }

@@ -5,13 +5,15 @@
 //! a + id          connect with a clean session; `keep` asks for a lasting session, `back`
 //!                 expects it to be there
 //! a > …           bytes in          a < …    the next packet out
-//! a sub "t" 01    subscribe         a .      nothing comes
+//! a sub "t" 01    subscribe         a .      nothing comes, and what follows is sent after it
 //! a x             the broker closes a fail 82  DISCONNECT with this code (MQTT 5), then closed
 //! a !             the client breaks the connection
 //! wait 5          seconds go by
+//! within 2        what follows comes within so many seconds
 //! 5 a < …         a step of one protocol only (3: before MQTT 5)
+//! config K = V    a configuration key with its value in TOML; `listener.K` for the listener
 //! ```
-//! `| shard` after the statements: not for the shared live broker.
+//! `| alone` after the statements: not beside other clients of a live broker.
 
 use crate::notation::Version;
 
@@ -28,6 +30,7 @@ pub enum Deed {
 pub enum Step {
     On(String, Deed),
     Wait(u64),
+    Within(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +39,8 @@ pub struct Vector {
     pub versions: Vec<Version>,
     pub statements: Vec<(String, String)>,
     pub pending: Option<String>,
-    pub shard_only: bool,
+    pub alone: bool,
+    keys: Vec<String>,
     lines: Vec<String>,
 }
 
@@ -46,6 +50,7 @@ const FILES: &[&str] = &[
     include_str!("vectors/subscribe.txt"),
     include_str!("vectors/session.txt"),
     include_str!("vectors/malformed.txt"),
+    include_str!("vectors/capability.txt"),
 ];
 
 /// All vectors.
@@ -55,6 +60,8 @@ pub fn vectors() -> Vec<Vector> {
         for line in text.lines().map(str::trim) {
             if let Some(title) = line.strip_prefix("== ") {
                 found.push(titled(title));
+            } else if let Some(key) = line.strip_prefix("config ") {
+                found.last_mut().expect("a title first").keys.push(key.to_owned());
             } else if !line.is_empty() && !line.starts_with("# ") {
                 found.last_mut().expect("a title first").lines.push(line.to_owned());
             }
@@ -80,11 +87,39 @@ fn titled(title: &str) -> Vector {
     let statements = parts.next().unwrap_or_default().split_whitespace().map(cited).collect();
     let rest: Vec<&str> = parts.collect();
     let pending = rest.iter().find_map(|part| part.strip_prefix("pending: ")).map(str::to_owned);
-    let shard_only = rest.contains(&"shard");
-    Vector { name, versions, statements, pending, shard_only, lines: Vec::new() }
+    let alone = rest.contains(&"alone");
+    let (keys, lines) = (Vec::new(), Vec::new());
+    Vector { name, versions, statements, pending, alone, keys, lines }
 }
 
 impl Vector {
+    /// The configuration it is for, in TOML, with its listener at `address`.
+    pub fn config(&self, address: &str) -> String {
+        let mut text = String::new();
+        for key in self.keys.iter().filter(|key| !key.starts_with("listener.")) {
+            text += &format!("{key}\n");
+        }
+        text += &format!("[[listener]]\naddress = \"{address}\"\n");
+        for key in self.keys.iter().filter_map(|key| key.strip_prefix("listener.")) {
+            text += &format!("{key}\n");
+        }
+        text
+    }
+
+    /// Seconds have to go by before it can go on: virtual time only.
+    pub fn waits(&self) -> bool {
+        self.has(|step| matches!(step, Step::Wait(_)))
+    }
+
+    /// What it expects takes seconds to come.
+    pub fn takes_seconds(&self) -> bool {
+        self.has(|step| matches!(step, Step::Within(_)))
+    }
+
+    fn has(&self, kind: impl Fn(&Step) -> bool) -> bool {
+        self.versions.iter().any(|version| self.steps(*version).iter().any(&kind))
+    }
+
     /// The steps for one version.
     pub fn steps(&self, version: Version) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -109,6 +144,7 @@ fn expand(line: &str, version: Version, steps: &mut Vec<Step>) {
     let mut push = |deed| steps.push(Step::On(who.to_owned(), deed));
     match verb {
         _ if who == "wait" => steps.push(Step::Wait(verb.parse().expect("seconds"))),
+        _ if who == "within" => steps.push(Step::Within(verb.parse().expect("seconds"))),
         ">" => push(Deed::Send(rest)),
         "<" => push(Deed::Expect(rest)),
         "." => push(Deed::Silence),

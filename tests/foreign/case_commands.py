@@ -111,3 +111,29 @@ def shared(context):
     subscriber = Subscriber(context, "-t", group, "-q", "1", "-C", "5", "-W", "8", "-F", "%p")
     publish(context, "-t", context.topic(), "-q", "1", "-l", lines="1\n2\n3\n4\n5\n")
     assert subscriber.lines() == ["1", "2", "3", "4", "5"]
+
+
+@case("$SYS by mosquitto_sub", MOSQUITTO, ALL)
+def sys(context):
+    subscriber = Subscriber(context, "-t", "$SYS/broker/uptime", "-C", "1", "-W", "15", "-F", "%t")
+    assert subscriber.lines() == ["$SYS/broker/uptime"]
+
+
+@case("$delayed by mosquitto_pub", MOSQUITTO, ALL)
+def delayed(context):
+    subscriber = Subscriber(context, "-t", context.topic("+"), "-q", "1", "-C", "2", "-W", "8",
+                            "-F", "%t %p")
+    publish(context, "-t", f"$delayed/1/{context.topic('late')}", "-m", "late", "-q", "1")
+    publish(context, "-t", context.topic("soon"), "-m", "soon", "-q", "1")
+    assert subscriber.lines() == [f"{context.topic('soon')} soon", f"{context.topic('late')} late"]
+
+
+@case("$exclusive by mosquitto_sub", MOSQUITTO)
+def exclusive(context):
+    name = f"$exclusive/{context.topic()}"
+    owner = Subscriber(context, "-t", name, "-q", "1", "-C", "1", "-W", "8", "-F", "%p")
+    command = ["mosquitto_sub", *common(context), "-t", name, "-C", "1", "-W", "8"]
+    other = subprocess.run(command, text=True, capture_output=True, timeout=ANSWER_S)
+    assert "denied" in other.stderr and not other.stdout, other
+    publish(context, "-t", context.topic(), "-m", "for one", "-q", "1")
+    assert owner.lines() == ["for one"]

@@ -4,16 +4,18 @@ the same features themselves."""
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
 
 from suite import MOSQUITTO, PAHO, SOCKET, V31, V311, V5, Case
 
-GMQTT, MQTTJS = "gmqtt", "mqtt.js"
+GMQTT, MQTTJS, RUMQTTC = "gmqtt", "mqtt.js", "rumqttc"
 HERE = pathlib.Path(__file__).parent
 NODE = HERE.parent.parent / "target" / "foreign-node"
 DRIVER_S = 60
+BUILD_S = 900  # rumqttc's program is one of cargo's tests and may have to be built
 
 # Which cases of this folder show a feature.
 SHOWN_BY = {
@@ -52,23 +54,28 @@ SHOWN_BY = {
     "take-over": ("take-over ends the old connection", "take-over tells the old connection"),
     "payload of 1 MB": ("payload of 1,000,000 bytes",),
     "200 clients": ("200 clients, 20 QoS 1 messages each",),
-    "$SYS": (),
-    "$delayed": (),
-    "$exclusive": (),
+    "$SYS": ("$SYS tells of the broker", "$SYS by mosquitto_sub"),
+    "$delayed": ("$delayed comes later, as told", "$delayed by mosquitto_pub"),
+    "$exclusive": ("$exclusive is for one", "$exclusive by mosquitto_sub"),
 }
 COLUMNS = ((PAHO, V31), (PAHO, V311), (PAHO, V5), (MOSQUITTO, V31), (MOSQUITTO, V311),
            (MOSQUITTO, V5), (SOCKET, V311), (SOCKET, V5), (MQTTJS, V31), (MQTTJS, V311),
-           (MQTTJS, V5), (GMQTT, V5))
+           (MQTTJS, V5), (GMQTT, V5), (RUMQTTC, V311), (RUMQTTC, V5))
 
 
 def drivers(address):
-    """Each library's name, the versions it speaks, what it needs and its program's command."""
+    """Each library's name, the versions of each run of its program, whether what it needs is there,
+    and the command. A program of several versions says of which one a line is."""
     host, port = address
     node = NODE / "node_modules" / "mqtt"
-    yield MQTTJS, (V31, V311, V5), node.is_dir(), lambda version: [
+    yield MQTTJS, ((V31,), (V311,), (V5,)), node.is_dir(), lambda version: [
         "node", str(HERE / "mqttjs.mjs"), host, str(port), version, str(NODE)]
-    yield GMQTT, (V5,), has_gmqtt(), lambda _: [
+    yield GMQTT, ((V5,),), has_gmqtt(), lambda _: [
         sys.executable, str(HERE / "gmqtt_driver.py"), host, str(port)]
+    # As `cargo test --workspace` builds it, so that nothing is built twice.
+    yield RUMQTTC, ((V311, V5),), shutil.which("cargo") is not None, lambda *_: [
+        "env", f"CORELANE_TEST_ADDRESS={host}:{port}", "cargo", "test", "-q", "--workspace",
+        "--test", "foreign_rumqttc", "--", "--nocapture"]
 
 
 def has_gmqtt():
@@ -85,34 +92,38 @@ def run_drivers(address, only, every):
     cases = []
     for client, versions, present, command in drivers(address):
         if present or every:
-            for version in versions:
-                cases += run_driver(client, version, command(version))
+            for some in versions:
+                cases += run_driver(client, some, command(*some))
         else:
             print(f"{client} is not installed and left out; .ci/run shows how", file=sys.stderr)
     return [c for c in cases if only in c.feature.lower()]
 
 
-def run_driver(client, version, command):
+def run_driver(client, versions, command):
     begun = time.monotonic()
-    whole = Case(None, "the program ends", client, version, True)
-    found = {}
+    whole = Case(None, "the program ends", client, versions[-1], True)
+    found = []
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=DRIVER_S)
+                              timeout=BUILD_S if client == RUMQTTC else DRIVER_S, cwd=HERE)
         whole.fault = done.stderr if done.returncode else None
         for line in done.stdout.splitlines():
+            if not line.startswith("{"):
+                continue  # what a test harness says
             said = json.loads(line)
-            found[said["feature"]] = one = Case(None, said["feature"], client, version, False)
+            one = Case(None, said["feature"], client, said.get("version", versions[0]), False)
             one.seconds = said["seconds"]
             one.offered = said["result"] != "not offered"
             one.fault = said["fault"] if said["result"] == "FAIL" else None
-        unknown = set(found) - set(SHOWN_BY)
+            found.append(one)
+        unknown = {one.feature for one in found} - set(SHOWN_BY)
         whole.fault = whole.fault or (f"features not in the matrix: {unknown}" if unknown else None)
-        whole.fault = whole.fault or (None if found else "it reported nothing")
+        silent = set(versions) - {one.version for one in found}
+        whole.fault = whole.fault or (f"it reported nothing of {silent}" if silent else None)
     except (OSError, ValueError, subprocess.TimeoutExpired) as fault:
         whole.fault = str(fault)
     whole.seconds = time.monotonic() - begun
-    return [*found.values(), whole]
+    return [*found, whole]
 
 
 def cell(feature, client, version, cases):
