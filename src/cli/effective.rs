@@ -112,7 +112,8 @@ impl Source<'_> {
         let fault = Fault { line, key: key.into(), reason, remedy };
         match self.file.filter(|_| line.is_some()) {
             Some(file) => Refusal::faulty(&file.display().to_string(), &[fault]),
-            None => Refusal::new(fault.reason, fault.remedy),
+            None if typed => Refusal::new(fault.reason, fault.remedy),
+            None => Refusal::new(format!("{key}: {}", fault.reason), fault.remedy),
         }
     }
 }
@@ -131,7 +132,7 @@ pub fn place(config: &Config, source: Source<'_>) -> Result<(Topology, Placement
     if let Some((key, shard)) =
         config::named_shards(config).into_iter().find(|(_, shard)| *shard >= shards)
     {
-        let reason = format!("{key} names shard {shard}, and {shards} run here");
+        let reason = format!("there is no shard {shard}, {shards} run here");
         let remedy = format!("use one of 0..={} or raise runtime.shards", shards - 1);
         return Err(source.refuse(&key, reason, remedy));
     }
@@ -160,5 +161,57 @@ pub fn placement_request(config: &Config) -> PlacementRequest {
         housekeeping: runtime.housekeeping.as_slice().to_vec(),
         shards: Some(runtime.shards).filter(|shards| *shards != 0),
         pin: runtime.pin,
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tuning/tests/hosts/machine.rs"]
+mod machine;
+
+#[cfg(test)]
+mod tests {
+    use super::machine::{Host, hybrid_laptop, large_dual_socket, single_socket};
+    use super::*;
+    use tuning::profile::PROFILES;
+
+    #[test]
+    fn every_profile_plans_on_the_host_that_it_names() {
+        let host = |name: &str| -> (Host, usize) {
+            match name {
+                "laptop" => (hybrid_laptop(name), 2),
+                "two-core-vm" => (single_socket(name, 2, 0), 2),
+                "eight-core-vm" => (single_socket(name, 8, 0), 7),
+                "sixteen-core" => (single_socket(name, 16, 16), 15),
+                "thirty-two-core" => (single_socket(name, 32, 32), 30),
+                "sixty-four-core" => (single_socket(name, 64, 64), 60),
+                "dual-socket" => (large_dual_socket(name), 30),
+                "low-latency" => (single_socket(name, 12, 12), 11),
+                "power-saving" => (single_socket(name, 4, 0), 1),
+                other => panic!("which host is {other} for?"),
+            }
+        };
+        for profile in PROFILES {
+            let config = config::parse(profile.text)
+                .unwrap_or_else(|faults| panic!("{}: {faults:?}", profile.name));
+            let (host, shards) = host(profile.name);
+            let plan = placement::plan(&placement_request(&config), &host.topology());
+            let plan = plan.unwrap_or_else(|error| panic!("{}: {error}", profile.name));
+            assert_eq!(plan.shards.len(), shards, "{}: {:?}", profile.name, plan.notes);
+            let smt = plan.notes.iter().any(|note| note.contains("SMT"));
+            assert!(!smt, "{}: {:?}", profile.name, plan.notes);
+        }
+    }
+
+    #[test]
+    fn every_key_of_a_profile_has_its_reason_above_it() {
+        for profile in PROFILES {
+            let lines: Vec<&str> = profile.text.lines().collect();
+            let keys = lines.windows(2).filter(|pair| pair[1].contains(" = "));
+            let mut keys = keys.filter(|pair| !pair[1].starts_with('#')).peekable();
+            assert!(keys.peek().is_some(), "{} sets nothing", profile.name);
+            for pair in keys {
+                assert!(pair[0].starts_with("# "), "{}: {}", profile.name, pair[1]);
+            }
+        }
     }
 }

@@ -24,6 +24,9 @@ use tuning::tune::{self, Workload};
 /// Files that the process and each of its shards hold beside those of connections.
 const OWN_FILES: u64 = 64;
 
+/// Bytes that each executor locks: its buffers for files three times, and room for its rings.
+const LOCKED_BYTES: u64 = 256 * 1024;
+
 /// Runs the checks, or applies or takes back what they ask for; gives whether all is well.
 ///
 /// # Errors
@@ -108,7 +111,7 @@ fn workload(
         fixed_bytes: fixed_bytes(config) as u64 * shards as u64,
         needs: Needs {
             open_files: connections + OWN_FILES * (shards as u64 + 1),
-            locked_bytes: EXECUTOR_LOCKED_BYTES * shards as u64,
+            locked_bytes: EXECUTOR_LOCKED_BYTES.max(LOCKED_BYTES * shards as u64),
         },
         frugal,
         steering: false,

@@ -122,16 +122,7 @@ fn usable(request: &PlacementRequest, topology: &Topology) -> Result<Vec<usize>,
             cpus.clone()
         }
     };
-    if let Some(cpu) = request.housekeeping.iter().find(|cpu| topology.cpu(**cpu).is_none()) {
-        let message = format!("CPU {cpu} is not online");
-        return Err(refused(Part::Housekeeping, message, topology));
-    }
-    let before = cpus.len();
-    cpus.retain(|cpu| !request.housekeeping.contains(cpu));
-    if cpus.is_empty() && before > 0 {
-        let message = "no CPU is left beside those for housekeeping".into();
-        return Err(refused(Part::Housekeeping, message, topology));
-    }
+    // Before the CPUs for housekeeping go: their second threads are to stay free as well.
     if request.no_smt {
         let second = |cpu: &usize| earlier_siblings(*cpu, &cpus, topology).next().is_some();
         let seconds: Vec<usize> = cpus.iter().copied().filter(second).collect();
@@ -141,6 +132,16 @@ fn usable(request: &PlacementRequest, topology: &Topology) -> Result<Vec<usize>,
             return Err(PlacementError { part: Part::NoSmt, message, remedy });
         }
         cpus.retain(|cpu| !seconds.contains(cpu));
+    }
+    if let Some(cpu) = request.housekeeping.iter().find(|cpu| topology.cpu(**cpu).is_none()) {
+        let message = format!("CPU {cpu} is not online");
+        return Err(refused(Part::Housekeeping, message, topology));
+    }
+    let before = cpus.len();
+    cpus.retain(|cpu| !request.housekeeping.contains(cpu));
+    if cpus.is_empty() && before > 0 {
+        let message = "no CPU is left beside those for housekeeping".into();
+        return Err(refused(Part::Housekeeping, message, topology));
     }
     if cpus.is_empty() {
         return Err(refused(Part::Cpus, "no CPU is left to run on".into(), topology));
