@@ -3,7 +3,7 @@
 use crate::broker::Running;
 use crate::require::Requirement;
 use crate::scenario::{Kind, Protocol, Scenario, ScenarioError, Shape, find};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -31,6 +31,19 @@ pub enum Action {
     Idle(IdleArgs),
     /// Live through a long mix of everything and report whether the broker's memory grew.
     Soak(SoakArgs),
+    /// Stand between clients and a broker and record the shape of their traffic into a file.
+    ///
+    /// Passes every byte on unchanged and at once. The file has connect times, subscriptions,
+    /// topics (hashed unless told otherwise), QoS, sizes and times; never client identifiers, user
+    /// names, passwords or payloads. Plain TCP only; two threads for each connection, so that some
+    /// thousands fit.
+    Record(RecordArgs),
+    /// Send what was recorded to a broker again, faster or many times, and check every delivery.
+    ///
+    /// Clients connect, subscribe, publish and leave at the times of the recording; latency counts
+    /// from there. The clock stops before the first publication until all that was subscribed
+    /// before it is. What cannot be as it was recorded is told in the result.
+    Replay(ReplayArgs),
     /// List the shipped scenarios, or print one as TOML.
     Scenarios(ScenariosArgs),
     /// The relay that `limit` starts.
@@ -275,8 +288,11 @@ pub struct CompareArgs {
     #[arg(long, default_value = "target/release/corelane")]
     pub corelane: String,
     /// The eight shapes of the budget table instead of the one described.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["scenario", "shape"])]
     pub all: bool,
+    /// Every shipped scenario, S1 to S14, one after the other.
+    #[arg(long, conflicts_with_all = ["scenario", "shape", "all"])]
+    pub shipped: bool,
     /// The load.
     #[command(flatten)]
     pub load: LoadArgs,
@@ -330,6 +346,71 @@ pub struct RelayArgs {
 pub struct ScenariosArgs {
     /// The one to print.
     pub name: Option<String>,
+}
+
+/// What topics look like in a recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Topics {
+    /// Each level a hash under a key that is drawn for this recording and kept nowhere; filters
+    /// match what they matched.
+    Hashed,
+    /// As they are.
+    Kept,
+}
+
+/// Arguments of `record`.
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// Where clients connect to.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:1884")]
+    pub listen: SocketAddr,
+    /// The broker.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:1883")]
+    pub to: SocketAddr,
+    /// The recording; must not exist yet.
+    #[arg(long)]
+    pub file: PathBuf,
+    /// End after so many seconds, and with it the connections; without it at SIGINT or SIGTERM.
+    #[arg(long)]
+    pub seconds: Option<f64>,
+    /// What topics look like.
+    #[arg(long, value_enum, default_value = "hashed")]
+    pub topics: Topics,
+    /// Record no more when the file has about so many bytes; passing on continues.
+    #[arg(long, default_value_t = 1 << 30)]
+    pub max_bytes: u64,
+}
+
+/// Arguments of `replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// The recording.
+    pub file: PathBuf,
+    /// The broker.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How much faster than recorded: 2 halves all times.
+    #[arg(long, default_value_t = 1.0)]
+    pub rate: f64,
+    /// How many times at once, each with clients and a first topic level (c0, c1, …) of its own;
+    /// their begins spread over one recorded second.
+    #[arg(long, default_value_t = 1)]
+    pub copies: usize,
+    /// Seconds for which the broker may owe something without any progress.
+    #[arg(long, default_value_t = 5.0)]
+    pub patience: f64,
+    /// CPUs of the generator, one thread each: 1 or 2,3 or 4-7.
+    #[arg(long, value_parser = tuning::cpulist::parse)]
+    pub cpus: Option<std::vec::Vec<usize>>,
+    /// User name of all clients.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Their password.
+    #[arg(long, requires = "user")]
+    pub password: Option<String>,
+    /// Reports and requirements.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Arguments of `idle`.

@@ -1,7 +1,8 @@
 //! Brokers side by side: medians over rounds, and the ratio with its interval.
 //!
-//! Invariant worth naming: every ratio of one scenario is of the same figure: messages per broker
-//! CPU second where each broker's process is known, otherwise messages per second.
+//! Invariant worth naming: every ratio of one scenario is of the same figure: the largest rate
+//! where one was looked for, messages per broker CPU second where each broker's process is known,
+//! otherwise messages per second.
 
 use crate::measure::{median, ratio_interval};
 use crate::outcome::Outcome;
@@ -23,7 +24,7 @@ pub struct Row {
     pub broker: String,
     /// Runs made.
     pub rounds: usize,
-    /// What is compared: "in+out per CPU s" or "in+out per s".
+    /// What is compared: "largest rate", "in+out per CPU s" or "in+out per s".
     pub figure: &'static str,
     /// This broker's figure over the first one's.
     pub ratio: f64,
@@ -53,31 +54,59 @@ pub struct Row {
 
 /// One scenario's rows; the first broker is what the others are compared with.
 pub fn rows(shape: &str, sides: &[(&str, &Vec<Run>)]) -> Vec<Row> {
-    let mut all = sides.iter().flat_map(|(_, runs)| runs.iter().flatten());
-    let by_cpu = all.all(|outcome| outcome.per_cpu_second().is_some());
+    let all = || sides.iter().flat_map(|(_, runs)| runs.iter().flatten());
+    let merit = if all().any(|outcome| outcome.search.is_some()) {
+        Merit::Maximum
+    } else if all().all(|outcome| outcome.per_cpu_second().is_some()) {
+        Merit::PerCpu
+    } else {
+        Merit::Rate
+    };
     let Some((_, reference)) = sides.first() else { return Vec::new() };
-    sides.iter().map(|(broker, runs)| row(shape, broker, runs, reference, by_cpu)).collect()
+    sides.iter().map(|(broker, runs)| row(shape, broker, runs, reference, merit)).collect()
 }
 
-fn merit(outcome: &Outcome, by_cpu: bool) -> f64 {
-    if by_cpu { outcome.per_cpu_second().unwrap_or(0.0) } else { outcome.per_second() }
+/// What the brokers of one scenario are compared by.
+#[derive(Clone, Copy)]
+enum Merit {
+    Maximum,
+    PerCpu,
+    Rate,
 }
 
-fn row(shape: &str, broker: &str, runs: &[Run], reference: &[Run], by_cpu: bool) -> Row {
-    let of = |runs: &[Run]| figure(runs, |outcome| merit(outcome, by_cpu));
+impl Merit {
+    fn of(self, outcome: &Outcome) -> f64 {
+        match self {
+            Merit::Maximum => outcome.search.as_ref().map_or(0.0, |search| search.best_rate),
+            Merit::PerCpu => outcome.per_cpu_second().unwrap_or(0.0),
+            Merit::Rate => outcome.per_second(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Merit::Maximum => "largest rate",
+            Merit::PerCpu => "in+out per CPU s",
+            Merit::Rate => "in+out per s",
+        }
+    }
+}
+
+fn row(shape: &str, broker: &str, runs: &[Run], reference: &[Run], merit: Merit) -> Row {
+    let of = |runs: &[Run]| figure(runs, |outcome| merit.of(outcome));
     let pairs: Vec<(f64, f64)> = runs
         .iter()
         .zip(reference)
         .filter_map(|(run, other)| Some((run.as_ref().ok()?, other.as_ref().ok()?)))
-        .map(|(run, other)| (merit(run, by_cpu), merit(other, by_cpu)))
+        .map(|(run, other)| (merit.of(run), merit.of(other)))
         .collect();
-    let values = || runs.iter().flatten().map(|outcome| merit(outcome, by_cpu));
+    let values = || runs.iter().flatten().map(|outcome| merit.of(outcome));
     let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(0.0, f64::max));
     Row {
         shape: shape.to_owned(),
         broker: broker.to_owned(),
         rounds: runs.len(),
-        figure: if by_cpu { "in+out per CPU s" } else { "in+out per s" },
+        figure: merit.name(),
         ratio: of(runs) / of(reference).max(f64::MIN_POSITIVE),
         interval: ratio_interval(&pairs, SEED),
         per_broker_cpu_second: figure(runs, |outcome| outcome.per_cpu_second().unwrap_or(0.0)),
@@ -91,6 +120,11 @@ fn row(shape: &str, broker: &str, runs: &[Run], reference: &[Run], by_cpu: bool)
         p999_ns: figure(runs, |outcome| outcome.latency.p999_ns as f64),
         failure: failure(runs),
     }
+}
+
+/// The median of the largest rates that were found; 0 where none was looked for.
+pub fn maximum(runs: &[Run]) -> f64 {
+    figure(runs, |outcome| Merit::Maximum.of(outcome))
 }
 
 /// The median of one figure over the runs that took place.
@@ -152,7 +186,7 @@ fn cells(row: &Row) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Totals, Window};
+    use crate::outcome::{Search, Totals, Window};
     use crate::scenario::find;
 
     fn run(received: u64, broker_cpu_s: Option<f64>) -> Run {
@@ -182,5 +216,18 @@ mod tests {
         let found = rows("S1", &[("ours", &ours), ("gone", &gone)]);
         assert_eq!(found[1].failure.as_deref(), Some("does not listen"));
         assert_eq!((found[1].ratio, found[1].interval), (0.5, None));
+    }
+
+    #[test]
+    fn the_largest_rates_are_compared_where_they_were_looked_for() {
+        let found = |best_rate| {
+            let Ok(mut outcome) = run(1, Some(1.0)) else { unreachable!() };
+            outcome.search = Some(Search { best_rate, ..Search::default() });
+            vec![Ok(outcome)]
+        };
+        let (theirs, ours) = (found(1000.0), found(5000.0));
+        let rows = rows("S12", &[("theirs", &theirs), ("ours", &ours)]);
+        assert_eq!((rows[1].ratio, rows[1].figure), (5.0, "largest rate"));
+        assert_eq!(maximum(&ours), 5000.0);
     }
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     process::raise_descriptors();
     match command::perform(&CommandLine::parse().command) {
-        Ok(done) => ExitCode::from(done as u8),
+        Ok(done) => ExitCode::from(done.exit_code()),
         Err(error) => {
             eprintln!("corelane-loadtest: {error}");
             ExitCode::from(3)

@@ -46,6 +46,29 @@ pub struct Outcome {
     pub partial: Option<String>,
     /// The tries of a search for the largest rate, if this run was its result.
     pub search: Option<Search>,
+    /// What was replayed, if this run was a replay.
+    #[serde(default)]
+    pub replayed: Option<Replayed>,
+}
+
+/// A recording and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// Its file.
+    pub source: String,
+    /// How much faster than it was recorded.
+    pub rate: f64,
+    /// How many times at once.
+    pub copies: usize,
+    /// Clients in it.
+    pub clients: usize,
+    /// Publications of the whole run.
+    pub publications: u64,
+    /// Deliveries of the whole run, if every step takes effect before the next one begins. Around a
+    /// client's subscribing and leaving some of them need not come, and some others may.
+    pub due: u64,
+    /// What is not as it was recorded.
+    pub notes: Vec<String>,
 }
 
 /// Versions of everything that took part.
@@ -341,6 +364,7 @@ impl Outcome {
             broker: BrokerVerdict::default(),
             partial: None,
             search: None,
+            replayed: None,
         }
     }
 

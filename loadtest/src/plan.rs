@@ -6,6 +6,7 @@
 //! * a subscriber is due one copy of a message, also where several of its filters match.
 
 use crate::scenario::{Group, Role, Scenario};
+use crate::script::Script;
 use corelane::base::Prng;
 use corelane::codec::QoS;
 use corelane::index::{Index, SessionKey, Slot, Subscriber};
@@ -24,6 +25,9 @@ pub struct Plan {
     pub flows: Vec<Flow>,
     /// Whom the flows are for.
     pub audiences: Vec<Audience>,
+    /// A replay: its clients follow scripts; the first publication is meant for so many nanoseconds
+    /// after the begin.
+    pub replay_ns: Option<u64>,
 }
 
 /// One client.
@@ -38,6 +42,8 @@ pub struct Member {
     pub flows: Range<u32>,
     /// A subscriber's flows and the audience it is (part of) on each, by flow.
     pub heard: Vec<(u32, u32)>,
+    /// What a client of a replay does.
+    pub script: Option<Script>,
 }
 
 /// What one publisher sends to one topic.
@@ -46,6 +52,8 @@ pub struct Flow {
     pub topic: String,
     /// QoS of the publications.
     pub qos: u8,
+    /// They carry the retain flag.
+    pub retain: bool,
     /// Who receives it.
     pub audiences: Range<u32>,
 }
@@ -69,7 +77,8 @@ impl Plan {
     /// # Panics
     /// For topics that [`crate::scenario::check`] would have refused.
     pub fn new(scenario: &Scenario) -> Plan {
-        let mut plan = Plan { clients: Vec::new(), flows: Vec::new(), audiences: Vec::new() };
+        let mut plan =
+            Plan { clients: Vec::new(), flows: Vec::new(), audiences: Vec::new(), replay_ns: None };
         let mut prng = Prng::new(scenario.seed);
         for role in [Role::Subscribe, Role::Publish, Role::Idle] {
             for (at, group) in scenario.groups.iter().enumerate() {
@@ -91,13 +100,15 @@ impl Plan {
                 Role::Publish => self.flows.extend(topics.into_iter().map(|topic| Flow {
                     topic,
                     qos: group.qos,
+                    retain: group.retain,
                     audiences: 0..0,
                 })),
                 Role::Subscribe => filters = topics,
                 Role::Idle => {}
             }
             let flows = begin..self.flows.len() as u32;
-            self.clients.push(Member { group: at, number, filters, flows, heard: Vec::new() });
+            let heard = Vec::new();
+            self.clients.push(Member { group: at, number, filters, flows, heard, script: None });
         }
     }
 
@@ -154,7 +165,8 @@ fn audience(sender: &Group, group: &Group) -> Audience {
     }
 }
 
-fn subscriber(client: usize) -> Subscriber {
+/// Something numbered that subscribes, for [`hearers`].
+pub fn subscriber(client: usize) -> Subscriber {
     Subscriber {
         session: SessionKey::from_parts(client as u32, 1),
         qos: QoS::AtMostOnce,
@@ -165,8 +177,8 @@ fn subscriber(client: usize) -> Subscriber {
     }
 }
 
-/// The clients whose filters match, each once, in ascending order.
-fn hearers(index: &mut Index, topic: &str) -> Vec<usize> {
+/// The numbers whose filters match, each once, in ascending order.
+pub fn hearers(index: &mut Index, topic: &str) -> Vec<usize> {
     let matched = index.matches(TopicName::new(topic).expect("the scenario was checked"));
     let mut found = Vec::new();
     for node in matched.nodes.iter().filter_map(|key| index.node(*key)) {

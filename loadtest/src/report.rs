@@ -45,12 +45,14 @@ fn figures(outcome: &Outcome, text: &mut String) {
         outcome.per_cpu_second().map_or("unknown (no --pid)".to_owned(), thousands),
     );
     let steady = match outcome.window.steady {
-        true => "steady".to_owned(),
-        false => format!("NOT STEADY, drift {:+.0} %", 100.0 * outcome.window.drift),
+        // What was recorded need not be steady.
+        _ if outcome.replayed.is_some() => String::new(),
+        true => "  steady".to_owned(),
+        false => format!("  NOT STEADY, drift {:+.0} %", 100.0 * outcome.window.drift),
     };
     let _ = writeln!(
         text,
-        "  CPU: broker {}  generator {:.0} % (+ {:.0} % waiting), {} messages per CPU s  {steady}",
+        "  CPU: broker {}  generator {:.0} % (+ {:.0} % waiting), {} messages per CPU s{steady}",
         outcome.broker_share().map_or("?".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
         100.0 * outcome.generator.busiest_share,
         100.0 * outcome.generator.waiting_share,
@@ -70,6 +72,21 @@ fn findings(outcome: &Outcome, text: &mut String) {
         truth.corrupted,
         truth.misrouted,
     );
+    if let Some(replayed) = &outcome.replayed {
+        let _ = writeln!(
+            text,
+            "  recording {}: rate ×{}, {} × {} clients, {} publications, {} deliveries due",
+            replayed.source,
+            replayed.rate,
+            replayed.copies,
+            replayed.clients,
+            thousands(replayed.publications as f64),
+            thousands(replayed.due as f64),
+        );
+        for note in &replayed.notes {
+            let _ = writeln!(text, "  not as recorded: {note}");
+        }
+    }
     let totals = &outcome.totals;
     if totals.reconnects > 0 {
         let _ = writeln!(

@@ -76,6 +76,8 @@ pub struct Stream {
     pub next: u64,
     /// Different messages received.
     pub received: u64,
+    /// Its receiver has not subscribed now: what it lacks is not due.
+    pub deaf: bool,
     trouble: Option<Box<Trouble>>,
 }
 
@@ -83,7 +85,15 @@ pub struct Stream {
 struct Trouble {
     duplicated: u64,
     late: u64,
-    gaps: Vec<Range<u64>>,
+    /// Messages in gaps that were never due and have not come either.
+    excused: u64,
+    gaps: Vec<Gap>,
+}
+
+#[derive(Debug)]
+struct Gap {
+    range: Range<u64>,
+    excused: bool,
 }
 
 impl Stream {
@@ -117,24 +127,57 @@ impl Stream {
 
     #[cold]
     fn out_of_order(&mut self, sequence: u64) {
-        let trouble = self.trouble.get_or_insert_default();
         if sequence > self.next {
-            if trouble.gaps.len() < GAPS_MAX {
-                trouble.gaps.push(self.next..sequence);
-            }
+            self.skip_to(sequence, self.deaf);
             self.next = sequence + 1;
             self.received += 1;
             return;
         }
-        let Some(position) = trouble.gaps.iter().position(|gap| gap.contains(&sequence)) else {
+        let trouble = self.trouble.get_or_insert_default();
+        let Some(at) = trouble.gaps.iter().position(|gap| gap.range.contains(&sequence)) else {
             trouble.duplicated += 1;
             return;
         };
-        trouble.late += 1;
         self.received += 1;
-        let gap = trouble.gaps.swap_remove(position);
-        let parts = [gap.start..sequence, sequence + 1..gap.end];
-        trouble.gaps.extend(parts.into_iter().filter(|part| !part.is_empty()));
+        let Gap { range, excused } = trouble.gaps.swap_remove(at);
+        if excused {
+            trouble.excused -= 1;
+        } else {
+            trouble.late += 1;
+        }
+        let parts = [range.start..sequence, sequence + 1..range.end].into_iter();
+        let left = parts.filter(|part| !part.is_empty());
+        trouble.gaps.extend(left.map(|range| Gap { range, excused }));
+    }
+
+    fn skip_to(&mut self, sequence: u64, excused: bool) {
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.excused += if excused { sequence - self.next } else { 0 };
+        if trouble.gaps.len() < GAPS_MAX {
+            trouble.gaps.push(Gap { range: self.next..sequence, excused });
+        }
+        self.next = sequence;
+    }
+
+    /// From `sequence` on everything is due; what came before and is still under way may come.
+    pub fn listen(&mut self, sequence: u64) {
+        if sequence > self.next {
+            self.skip_to(sequence, true);
+        }
+        self.deaf = false;
+    }
+
+    /// All before `sequence` was due and can come no more: the session that held it is gone.
+    pub fn miss(&mut self, sequence: u64) {
+        if sequence > self.next && !self.deaf {
+            self.skip_to(sequence, false);
+        }
+    }
+
+    /// How many of the `sent` messages were not due and have not come.
+    pub fn excused(&self, sent: u64) -> u64 {
+        let gaps = self.trouble.as_ref().map_or(0, |trouble| trouble.excused);
+        gaps + if self.deaf { sent.saturating_sub(self.next) } else { 0 }
     }
 
     /// Messages that came again.
@@ -179,6 +222,24 @@ mod tests {
     #[test]
     fn a_repetition_is_a_duplicate() {
         assert_eq!(faults(&[0, 0, 1, 0], 2), (0, 2, 0));
+    }
+
+    #[test]
+    fn what_is_sent_while_nobody_listens_is_not_due() {
+        let mut stream = Stream { deaf: true, ..Stream::default() };
+        stream.receive(2);
+        stream.listen(5);
+        // 3 was under way when the subscription took effect; 6 is lost; 8 was never due.
+        for sequence in [3, 5, 7] {
+            stream.receive(sequence);
+        }
+        stream.deaf = true;
+        assert_eq!((stream.received, stream.excused(9), stream.late()), (4, 4, 0));
+        stream.listen(9);
+        stream.miss(11);
+        assert_eq!((stream.received, stream.excused(11), stream.duplicated()), (4, 4, 0));
+        stream.receive(3);
+        assert_eq!(stream.duplicated(), 1);
     }
 
     #[test]

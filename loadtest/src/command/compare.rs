@@ -9,10 +9,11 @@ use super::findings::Findings;
 use super::{Done, Result, limit, relay, run};
 use crate::args::{CompareArgs, checked, shape_scenario};
 use crate::broker::{Broker, Descriptor, LIMIT, Running};
-use crate::comparison::{self, Run};
+use crate::comparison::{self, Row, Run};
 use crate::engine::Target;
+use crate::outcome::Outcome;
 use crate::report::{thousands, verdict};
-use crate::scenario::{Scenario, canonical};
+use crate::scenario::{SHIPPED, Scenario, canonical, find};
 use corelane::runtime::{Requests, Stopping};
 
 /// Compares and prints.
@@ -21,28 +22,15 @@ use corelane::runtime::{Requests, Stopping};
 /// The request is wrong; a broker that does not start is a failed run.
 pub fn compare(args: &CompareArgs, requests: &Requests) -> Result<Done> {
     let descriptors = present(args)?;
-    let mut rows = Vec::new();
-    let mut findings = Findings::new(&args.output);
+    let findings = Findings::new(&args.output);
+    let mut comparison = Comparison { args, descriptors, requests, findings, rows: Vec::new() };
     for scenario in scenarios(args)? {
-        let outcomes = rounds(args, &descriptors, &scenario, requests);
-        let named = descriptors.iter().map(|one| one.name.as_str()).zip(&outcomes);
-        let compared = comparison::rows(&scenario.name, &named.collect::<Vec<_>>());
-        for run in outcomes.into_iter().flatten() {
-            match run {
-                Ok(outcome) => findings.take_side(outcome),
-                Err(_) => findings.note(Done::Failed),
-            }
-        }
-        for row in compared {
-            if args.output.json {
-                println!("{}", serde_json::to_string(&row)?);
-            }
-            rows.push(row);
-        }
+        comparison.scenario(&scenario)?;
         if requests.stopping() != Stopping::No {
             break;
         }
     }
+    let Comparison { findings, rows, .. } = comparison;
     if !args.output.json {
         print!("{}", comparison::text(&rows));
         println!(
@@ -52,6 +40,60 @@ pub fn compare(args: &CompareArgs, requests: &Requests) -> Result<Done> {
         );
     }
     findings.finish(&rows)
+}
+
+/// A comparison that goes on.
+struct Comparison<'a> {
+    args: &'a CompareArgs,
+    descriptors: Vec<Descriptor>,
+    requests: &'a Requests,
+    findings: Findings<'a>,
+    rows: Vec<Row>,
+}
+
+impl Comparison<'_> {
+    /// One scenario; where it looks for a maximum, then its steps at shares of the smallest
+    /// maximum, so that every broker gets the same load.
+    fn scenario(&mut self, scenario: &Scenario) -> Result<()> {
+        let maximum = self.side_by_side(scenario)?;
+        if scenario.search.is_none() {
+            return Ok(());
+        }
+        for share in &scenario.steps {
+            if maximum <= 0.0 || self.requests.stopping() != Stopping::No {
+                eprintln!("{}: no load to take shares of", scenario.name);
+                return Ok(());
+            }
+            let name = format!("{} {:.0} %", scenario.name, 100.0 * share);
+            let step = Scenario { search: None, name, ..scenario.at_rate(maximum * share) };
+            self.side_by_side(&step)?;
+        }
+        Ok(())
+    }
+
+    /// All rounds of one load. Returns the smallest of the brokers' largest rates, 0 where none
+    /// was looked for or found.
+    fn side_by_side(&mut self, scenario: &Scenario) -> Result<f64> {
+        let outcomes = rounds(self.args, &self.descriptors, scenario, self.requests);
+        let named = self.descriptors.iter().map(|one| one.name.as_str()).zip(&outcomes);
+        let compared = comparison::rows(&scenario.name, &named.collect::<Vec<_>>());
+        let maxima =
+            outcomes.iter().map(|runs| comparison::maximum(runs)).filter(|rate| *rate > 0.0);
+        let smallest = maxima.reduce(f64::min).unwrap_or(0.0);
+        for run in outcomes.into_iter().flatten() {
+            match run {
+                Ok(outcome) => self.findings.take_side(outcome),
+                Err(_) => self.findings.note(Done::Failed),
+            }
+        }
+        for row in compared {
+            if self.args.output.json {
+                println!("{}", serde_json::to_string(&row)?);
+            }
+            self.rows.push(row);
+        }
+        Ok(smallest)
+    }
 }
 
 /// The brokers that can be run here; the others are named.
@@ -74,7 +116,9 @@ fn present(args: &CompareArgs) -> Result<Vec<Descriptor>> {
 
 /// What every broker is to run.
 fn scenarios(args: &CompareArgs) -> Result<Vec<Scenario>> {
-    let mut scenarios = if args.all {
+    let mut scenarios = if args.shipped {
+        SHIPPED.iter().map(|(name, _)| find(name)).collect::<std::result::Result<_, _>>()?
+    } else if args.all {
         let mut shapes = canonical();
         shapes.iter_mut().for_each(|shape| args.load.shape.refine(shape));
         shapes.iter().map(shape_scenario).collect()
@@ -107,6 +151,9 @@ fn rounds(
             let label = format!("round {round} {}", descriptor.name);
             let run = once(descriptor, args.broker_cpu, scenario, requests, &label);
             let told = match &run {
+                Ok(Outcome { search: Some(search), .. }) => {
+                    format!("largest rate {}/s", thousands(search.best_rate))
+                }
                 Ok(outcome) if outcome.passed() => {
                     let figure = outcome.per_cpu_second().unwrap_or(outcome.per_second());
                     let of = if outcome.per_cpu_second().is_some() { "CPU s" } else { "s" };
@@ -122,7 +169,7 @@ fn rounds(
     outcomes
 }
 
-/// One scenario against one fresh broker. A search is not made here: the load is as it stands.
+/// One scenario, or its search for the largest rate, against one fresh broker.
 fn once(
     descriptor: &Descriptor,
     cpu: usize,
@@ -141,10 +188,18 @@ fn once(
     };
     if let Some(Running { address, pid }) = descriptor.running {
         let target = Target { address, pid, name: descriptor.name };
-        return Ok(run::once(&scenario, &target, requests, label));
+        return tried(&scenario, &target, requests, label);
     }
     let broker = Broker::start(&descriptor, cpu).map_err(|error| error.to_string())?;
     let name = descriptor.name.clone();
     let target = Target { address: broker.address, pid: Some(broker.pid()), name };
-    Ok(run::once(&scenario, &target, requests, label))
+    tried(&scenario, &target, requests, label)
+}
+
+fn tried(scenario: &Scenario, target: &Target, requests: &Requests, label: &str) -> Run {
+    match &scenario.search {
+        None => Ok(run::once(scenario, target, requests, label)),
+        Some(goal) => run::search(scenario, goal, target, requests)
+            .ok_or_else(|| "stopped before the first try".to_owned()),
+    }
 }

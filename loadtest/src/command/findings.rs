@@ -67,3 +67,20 @@ impl<'a> Findings<'a> {
         Ok(self.done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::find;
+
+    #[test]
+    fn a_requirement_that_does_not_hold_outweighs_a_busy_generator() {
+        let output =
+            OutputArgs { require: vec!["rate>=1".parse().expect("valid")], ..Default::default() };
+        let mut outcome = Outcome::new(find("S1").expect("shipped"));
+        outcome.generator.bottleneck = true;
+        let mut findings = Findings::new(&output);
+        findings.take(outcome);
+        assert_eq!(findings.finish(&[]).expect("nothing to write").exit_code(), 1);
+    }
+}

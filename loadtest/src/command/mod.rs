@@ -5,7 +5,9 @@ mod findings;
 mod idle;
 mod limit;
 mod progress;
+mod record;
 mod relay;
+mod replay;
 mod run;
 mod soak;
 
@@ -16,18 +18,27 @@ use corelane::runtime::{Requests, SignalThread};
 use std::error::Error;
 use std::sync::Arc;
 
-/// How a command ended; the number is the exit code.
+/// How a command ended, the worst last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Done {
     /// Everything was as it should be.
-    Passed = 0,
-    /// A broker failed.
-    Failed = 1,
+    Passed,
     /// The broker did not fail, but the generator was the bottleneck: no verdict.
-    NoVerdict = 2,
+    NoVerdict,
+    /// A broker failed, or a requirement did not hold.
+    Failed,
 }
 
 impl Done {
+    /// The exit code of the process.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Done::Passed => 0,
+            Done::Failed => 1,
+            Done::NoVerdict => 2,
+        }
+    }
+
     /// What an outcome amounts to.
     pub fn of(outcome: &Outcome) -> Done {
         let lost_allowed = outcome.scenario.loss_allowed && {
@@ -64,6 +75,8 @@ pub fn perform(action: &Action) -> Result<Done> {
         Action::Limit(args) => limit::limit(args, &requests),
         Action::Idle(args) => idle::idle(args, &requests),
         Action::Soak(args) => soak::soak(args, &requests),
+        Action::Record(args) => record::record(args, &requests),
+        Action::Replay(args) => replay::replay(args, &requests),
         Action::Scenarios(_) | Action::Relay(_) => Ok(Done::Passed),
     }
 }

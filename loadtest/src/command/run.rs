@@ -79,7 +79,7 @@ pub fn series(
 
 /// Looks for the largest rate that holds the goal: doubles until it does not, then halves the
 /// interval. The outcome is that of the best try, or of the last where none held.
-fn search(
+pub fn search(
     scenario: &Scenario,
     goal: &Goal,
     target: &Target,

@@ -1,6 +1,9 @@
 //! One connection: where it stands, what waits to be sent, and what it is for.
 
+use super::player::Player;
 use super::publisher::Publisher;
+use crate::plan::Member;
+use crate::traffic::Greeting;
 use crate::truth::Stream;
 use corelane::net::SocketKey;
 use std::collections::BTreeSet;
@@ -12,7 +15,7 @@ pub enum State {
     Absent,
     /// CONNECT is on its way.
     Connecting,
-    /// So many SUBACKs are due.
+    /// So many SUBACKs are due; in a replay an UNSUBACK may be meant.
     Subscribing(usize),
     /// All is set.
     Ready,
@@ -44,21 +47,22 @@ pub struct Client {
     pub out: Vec<u8>,
     /// The begin of a packet whose end has not come.
     pub carry: Vec<u8>,
-    /// What it is for.
-    pub role: Part,
-}
-
-/// What a client is for.
-pub enum Part {
-    /// It sends.
-    Publish(Box<Publisher>),
-    /// It receives and checks.
-    Subscribe(Box<Receiver>),
-    /// It stays.
-    Idle,
+    /// How it greets the broker.
+    pub greeting: Greeting,
+    /// What it sends.
+    pub publisher: Option<Box<Publisher>>,
+    /// What it receives and checks.
+    pub receiver: Option<Box<Receiver>>,
+    /// What it does, in a replay.
+    pub player: Option<Box<Player>>,
 }
 
 impl Client {
+    /// Whether it follows intended times.
+    pub fn is_open_loop(&self) -> bool {
+        self.player.is_some() || self.publisher.as_ref().is_some_and(|one| one.is_open())
+    }
+
     /// The name of its socket in this thread's driver.
     pub fn key(&self, index: u32) -> SocketKey {
         SocketKey { index, generation: self.generation }
@@ -78,9 +82,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Hears these flows, given in ascending order.
-    pub fn new(heard: Vec<(u32, u32)>) -> Receiver {
-        let streams = heard.iter().map(|_| Stream::default()).collect();
+    /// Hears the flows of a client, which stand in ascending order. One that follows a script is
+    /// deaf until it has subscribed.
+    pub fn new(planned: &Member) -> Receiver {
+        let heard = planned.heard.clone();
+        let mut streams: Vec<_> = heard.iter().map(|_| Stream::default()).collect();
+        streams.iter_mut().for_each(|stream| stream.deaf = planned.script.is_some());
         let dense = match (heard.first(), heard.last()) {
             (Some(first), Some(last)) => (last.0 - first.0) as usize + 1 == heard.len(),
             _ => false,
@@ -97,6 +104,16 @@ impl Receiver {
         }
         let at = self.heard.binary_search_by_key(&flow, |(flow, _)| *flow).ok()?;
         Some((at, self.heard[at].1))
+    }
+
+    /// The flow at a position.
+    pub fn flow(&self, at: u32) -> u32 {
+        self.heard[at as usize].0
+    }
+
+    /// The audience at a position.
+    pub fn audience(&self, at: u32) -> u32 {
+        self.heard[at as usize].1
     }
 
     /// Audiences and streams.

@@ -3,12 +3,13 @@
 //! Invariant worth naming: the latency of a connect counts from its intended time, so that a broker
 //! that answers slowly is charged for the connects that wait behind.
 
-use super::client::{Client, Part, State};
+use super::client::{Client, State};
 use super::control::Phase;
 use super::core::{Core, writing};
 use crate::outcome::BrokerVerdict;
 use crate::plan::expand;
 use crate::scenario::Group;
+use crate::traffic::Greeting;
 use corelane::base::{PacketId, Prng};
 use corelane::codec::{
     Connack, Connect, ConnectProperties, QoS, SubscribeOptions, SubscribeOut, Version, Will,
@@ -24,6 +25,10 @@ impl Core {
     /// Queues every client's first connect, from `now_ns` on.
     pub fn queue_all(&mut self, now_ns: u64) {
         for index in 0..self.clients.len() {
+            if self.clients[index].player.is_some() {
+                self.cue(index as u32);
+                continue;
+            }
             let group = self.clients[index].group;
             let rate = self.shared.scenario.groups[group].connect_rate;
             let threads = self.shared.control.meters.len() as f64;
@@ -41,7 +46,8 @@ impl Core {
                 queue.waiting.pop_front();
                 queue.underway += 1;
                 // Connects that nothing scheduled begin when they begin.
-                let scheduled = group.connect_rate > 0.0 || self.clients[index as usize].seen;
+                let client = &self.clients[index as usize];
+                let scheduled = group.connect_rate > 0.0 || client.seen || client.player.is_some();
                 self.clients[index as usize].since_ns = if scheduled { due } else { now_ns };
                 return Some(index);
             }
@@ -58,8 +64,9 @@ impl Core {
 
     /// A socket is on its way: what it says first.
     pub fn greet(&mut self, index: u32) {
-        let Core { shared, clients, version, .. } = self;
+        let Core { shared, clients, .. } = self;
         let client = &mut clients[index as usize];
+        let Greeting { version, clean, keep_alive_s, expiry_s } = client.greeting;
         let planned = &shared.plan.clients[client.member];
         let group = &shared.scenario.groups[client.group];
         client.state = State::Connecting;
@@ -79,11 +86,11 @@ impl Core {
             payload: will.payload.as_bytes(),
             ..Will::default()
         });
-        let expiry = (*version == Version::V5 && group.expiry_s > 0).then_some(group.expiry_s);
+        let expiry = (version == Version::V5 && expiry_s > 0).then_some(expiry_s);
         let connect = Connect {
-            version: *version,
-            clean_start: group.clean,
-            keep_alive: group.keep_alive_s,
+            version,
+            clean_start: clean,
+            keep_alive: keep_alive_s,
             client_id: &name,
             will,
             username: shared.scenario.user.as_deref(),
@@ -106,8 +113,9 @@ impl Core {
             self.fail(BrokerVerdict::Refused(what));
             return Ok(());
         }
-        let Core { shared, clients, version, tally, .. } = self;
+        let Core { shared, clients, tally, .. } = self;
         let client = &mut clients[index as usize];
+        let Greeting { version, keep_alive_s, .. } = client.greeting;
         let group = &shared.scenario.groups[client.group];
         self.connect.record(now_ns.saturating_sub(client.since_ns).max(1));
         tally.connects += 1;
@@ -115,27 +123,29 @@ impl Core {
         tally.resumed += u64::from(connack.session_present);
         let most = connack.receive_maximum.unwrap_or(u16::MAX);
         let mut packets = 0;
-        match &mut client.role {
-            Part::Publish(publisher) => {
-                publisher.inflight.shrink(most);
-                if client.seen {
-                    let with = writing(shared, *version);
-                    publisher.write_again(connack.session_present, &with, &mut client.out);
-                }
+        if let Some(publisher) = &mut client.publisher {
+            publisher.inflight.shrink(most);
+            if client.seen {
+                let with = writing(shared, version);
+                publisher.write_again(connack.session_present, &with, &mut client.out);
             }
-            Part::Subscribe(receiver) if !connack.session_present => {
-                receiver.unreleased.clear();
-                let filters = &shared.plan.clients[client.member].filters;
-                packets = subscribe(group, filters, *version, &mut client.out);
-            }
-            Part::Subscribe(_) | Part::Idle => {}
         }
-        if group.keep_alive_s > 0 {
-            let due = now_ns + u64::from(group.keep_alive_s) * 750_000_000;
+        if let (Some(receiver), false) = (&mut client.receiver, connack.session_present) {
+            receiver.unreleased.clear();
+            if client.player.is_none() {
+                let filters = &shared.plan.clients[client.member].filters;
+                packets = subscribe(group, filters, version, &mut client.out);
+            }
+        }
+        if keep_alive_s > 0 {
+            let due = now_ns + u64::from(keep_alive_s) * 750_000_000;
             self.pings.push(Reverse((due, index, client.generation)));
         }
         self.mark(index);
-        self.subscribed(index, packets);
+        match self.clients[index as usize].player {
+            Some(_) => self.greeted(index, connack.session_present),
+            None => self.subscribed(index, packets),
+        }
         Ok(())
     }
 
@@ -166,8 +176,7 @@ impl Core {
             let client = &mut self.clients[index as usize];
             if client.generation == generation && client.state == State::Ready {
                 encode_pingreq(&mut client.out);
-                let group = &self.shared.scenario.groups[client.group];
-                let next = now_ns + u64::from(group.keep_alive_s) * 750_000_000;
+                let next = now_ns + u64::from(client.greeting.keep_alive_s) * 750_000_000;
                 self.pings.push(Reverse((next, index, generation)));
                 self.mark(index);
             }
@@ -182,7 +191,7 @@ impl Core {
                 client.state = State::Closing;
                 client.back_ns = Some(back_ns);
                 // Its lag on return is the absence's.
-                client.parked = matches!(&client.role, Part::Publish(p) if p.is_open());
+                client.parked = client.is_open_loop();
                 self.tally.ready -= 1;
                 self.tally.away += 1;
                 self.closing.push(index as u32);
@@ -197,6 +206,9 @@ impl Core {
         client.generation += 1;
         if let Some(back_ns) = client.back_ns.take() {
             self.queues[client.group].waiting.push_back((back_ns, index));
+        }
+        if client.player.is_some() {
+            self.cue(index);
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Meter {
     pub ready: AtomicU64,
     /// Clients that are away because the load says so, or on their way back.
     pub away: AtomicU64,
+    /// Clients of a replay that cannot take a step that is due.
+    pub waiting: AtomicU64,
     /// Largest lag since the reader last took it, nanoseconds.
     pub lag_ns: AtomicU64,
     /// The thread's id.
@@ -79,7 +81,7 @@ pub struct Control {
     failure: Mutex<Option<Failure>>,
     /// Messages sent, by flow.
     pub sent: Box<[AtomicU64]>,
-    /// One more than the highest sequence received, by audience.
+    /// One more than the highest sequence received, by audience; `u64::MAX` while nothing is due.
     pub progress: Box<[AtomicU64]>,
     /// One for each thread.
     pub meters: Box<[Meter]>,
@@ -88,6 +90,8 @@ pub struct Control {
 impl Control {
     /// For a run of `plan` on `threads` threads.
     pub fn new(plan: &Plan, threads: usize) -> Control {
+        // In a replay a flow is due to an audience only while that has subscribed.
+        let nothing_due = if plan.replay_ns.is_some() { u64::MAX } else { 0 };
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         Control {
             clock: Instant::now(),
@@ -98,7 +102,7 @@ impl Control {
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             sent: zeros(plan.flows.len()),
-            progress: zeros(plan.audiences.len()),
+            progress: plan.audiences.iter().map(|_| AtomicU64::new(nothing_due)).collect(),
             meters: (0..threads).map(|_| Meter::default()).collect(),
         }
     }

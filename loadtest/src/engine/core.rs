@@ -1,12 +1,14 @@
 //! What one generator thread holds beside its driver: its clients and what they have found.
 
-use super::client::{Client, Part, Receiver, State};
+use super::client::{Client, Receiver, State};
 use super::control::{Control, Failure, Meter, Phase};
+use super::player::Player;
 use super::publisher::{Publisher, Writing};
 use crate::measure::{self, Latency};
 use crate::outcome::{BrokerVerdict, Truth};
 use crate::plan::Plan;
-use crate::scenario::{Protocol, Scenario};
+use crate::scenario::{Group, Protocol, Scenario};
+use crate::traffic::Greeting;
 use corelane::codec::Version;
 use hdrhistogram::Histogram;
 use std::cmp::Reverse;
@@ -42,6 +44,7 @@ pub struct Tally {
     pub resumed: u64,
     pub ready: u64,
     pub away: u64,
+    pub waiting: u64,
 }
 
 /// Connects of one group that wait for their turn.
@@ -56,7 +59,6 @@ pub struct Queue {
 /// One thread's clients.
 pub struct Core {
     pub shared: Shared,
-    pub version: Version,
     /// Number of the thread.
     pub number: usize,
     pub clients: Vec<Client>,
@@ -67,6 +69,12 @@ pub struct Core {
     pub due: BinaryHeap<Reverse<(u64, u32)>>,
     /// Closed-loop publishers.
     pub closed: Vec<u32>,
+    /// Clients of a replay by the time of their next step.
+    pub scripts: BinaryHeap<Reverse<(u64, u32)>>,
+    /// When the steps behind the prelude began.
+    pub play_ns: u64,
+    /// Clients of a replay that leave once what they said is on its way.
+    pub parting: Vec<u32>,
     /// Next keep-alive by time: client and the tenant number it is for.
     pub pings: BinaryHeap<Reverse<(u64, u32, u32)>>,
     /// Slow readers by the time they read again.
@@ -100,23 +108,21 @@ pub struct Slice {
 impl Core {
     /// The clients with `plan` positions `number`, `number + threads`, and so on.
     pub fn new(shared: Shared, number: usize, threads: usize) -> Core {
-        let version = match shared.scenario.version {
-            Protocol::V311 => Version::V311,
-            Protocol::V5 => Version::V5,
-        };
         let plan = Arc::clone(&shared.plan);
         let members = (number..plan.clients.len()).step_by(threads);
         let clients = members.map(|member| client(&shared, member)).collect();
         let queues = shared.scenario.groups.iter().map(|_| Queue::default()).collect();
         Core {
             shared,
-            version,
             number,
             clients,
             queues,
             dirty: Vec::new(),
             due: BinaryHeap::new(),
             closed: Vec::new(),
+            scripts: BinaryHeap::new(),
+            play_ns: u64::MAX,
+            parting: Vec::new(),
             pings: BinaryHeap::new(),
             sleepers: VecDeque::new(),
             tired: Vec::new(),
@@ -203,7 +209,7 @@ impl Core {
             self.lag_max_ns = self.lag_max_ns.max(lag);
         }
         let client = &mut self.clients[index as usize];
-        if let Part::Publish(publisher) = &client.role {
+        if let Some(publisher) = &client.publisher {
             let due = publisher.due_ns();
             if written == 0 && due <= now_ns {
                 client.parked = true;
@@ -215,10 +221,10 @@ impl Core {
     }
 
     fn write(&mut self, index: u32, now_ns: u64) -> (usize, u64) {
-        let Core { shared, clients, version, tally, .. } = self;
+        let Core { shared, clients, tally, .. } = self;
         let client = &mut clients[index as usize];
-        let Part::Publish(publisher) = &mut client.role else { return (0, now_ns) };
-        let with = writing(shared, *version);
+        let Some(publisher) = &mut client.publisher else { return (0, now_ns) };
+        let with = writing(shared, client.greeting.version);
         let before = publisher.inflight.underway();
         let (written, first) = publisher.write(now_ns, &with, &mut client.out);
         tally.sent += written as u64;
@@ -233,7 +239,9 @@ impl Core {
     #[inline]
     pub fn unpark(&mut self, index: u32) {
         let client = &self.clients[index as usize];
-        if client.parked && client.state == State::Ready {
+        if client.player.is_some() {
+            self.cue(index);
+        } else if client.parked && client.state == State::Ready {
             // It stays marked as parked: its lag is not the generator's.
             self.due.push(Reverse((0, index)));
         }
@@ -253,6 +261,7 @@ impl Core {
         meter.resumed.store(tally.resumed, Relaxed);
         meter.ready.store(tally.ready, Relaxed);
         meter.away.store(tally.away, Relaxed);
+        meter.waiting.store(tally.waiting, Relaxed);
         if self.lag_max_ns > 0 {
             meter.lag_ns.fetch_max(std::mem::take(&mut self.lag_max_ns), Relaxed);
         }
@@ -277,15 +286,12 @@ pub fn writing(shared: &Shared, version: Version) -> Writing<'_> {
 fn client(shared: &Shared, member: usize) -> Client {
     let planned = &shared.plan.clients[member];
     let group = &shared.scenario.groups[planned.group];
-    let role = if !planned.flows.is_empty() {
-        let at = planned.number - group.first;
-        let seed = shared.scenario.seed;
-        Part::Publish(Box::new(Publisher::new(group, planned.flows.clone(), at, seed)))
-    } else if !planned.filters.is_empty() {
-        Part::Subscribe(Box::new(Receiver::new(planned.heard.clone())))
-    } else {
-        Part::Idle
-    };
+    let flows = planned.flows.clone();
+    let publisher = (!flows.is_empty()).then(|| match &planned.script {
+        Some(script) => Publisher::scripted(flows, script.inflight),
+        None => Publisher::new(group, flows, planned.number - group.first, shared.scenario.seed),
+    });
+    let receiver = (!planned.filters.is_empty()).then(|| Receiver::new(planned));
     Client {
         member,
         group: planned.group,
@@ -298,6 +304,22 @@ fn client(shared: &Shared, member: usize) -> Client {
         parked: false,
         out: Vec::new(),
         carry: Vec::new(),
-        role,
+        greeting: greeting(shared.scenario.version, group),
+        publisher: publisher.map(Box::new),
+        receiver: receiver.map(Box::new),
+        player: planned.script.as_ref().map(|_| Box::new(Player::new(planned))),
+    }
+}
+
+/// How all clients of a group greet the broker.
+fn greeting(version: Protocol, group: &Group) -> Greeting {
+    Greeting {
+        version: match version {
+            Protocol::V311 => Version::V311,
+            Protocol::V5 => Version::V5,
+        },
+        clean: group.clean,
+        keep_alive_s: group.keep_alive_s,
+        expiry_s: group.expiry_s,
     }
 }

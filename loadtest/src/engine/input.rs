@@ -4,7 +4,7 @@
 //! * a packet is looked at where the kernel put it; only one that was cut is copied;
 //! * what the broker may not send ends the run with a word about it.
 
-use super::client::{Part, State};
+use super::client::State;
 use super::core::Core;
 use super::inflight::Acknowledged;
 use crate::outcome::BrokerVerdict;
@@ -61,7 +61,7 @@ impl Core {
 
     /// Takes the whole packets at the begin of `input`; tells how many bytes they were.
     fn take(&mut self, index: u32, input: &[u8], now_ns: u64) -> Result<usize, String> {
-        let version = self.version;
+        let version = self.clients[index as usize].greeting.version;
         let mut at = 0;
         while let Some(found) = frame(&input[at..], PACKET_MAX).map_err(|e| e.to_string())? {
             match found.packet_type() {
@@ -108,7 +108,7 @@ impl Core {
 
     #[inline]
     fn check(&mut self, index: u32, stamp: Stamp, now_ns: u64) {
-        let Part::Subscribe(receiver) = &mut self.clients[index as usize].role else { return };
+        let Some(receiver) = &mut self.clients[index as usize].receiver else { return };
         let Some((at, audience)) = receiver.find(stamp.flow) else {
             self.truth.misrouted += 1;
             return;
@@ -118,10 +118,14 @@ impl Core {
         let progress = &self.shared.control.progress[audience as usize];
         if self.shared.plan.audiences[audience as usize].shared {
             stream.receive_shared(stamp.sequence);
-            progress.fetch_max(stream.next, Relaxed);
+            if !stream.deaf {
+                progress.fetch_max(stream.next, Relaxed);
+            }
         } else {
             stream.receive(stamp.sequence);
-            progress.store(stream.next, Relaxed);
+            if !stream.deaf {
+                progress.store(stream.next, Relaxed);
+            }
         }
         let latency_ns = now_ns.saturating_sub(stamp.intended_ns).max(1);
         if (self.begin_ns..self.end_ns).contains(&stamp.intended_ns) {
@@ -144,13 +148,13 @@ impl Core {
 
     /// Answers a QoS 1 or 2 delivery; tells whether it is a new one.
     fn answer(&mut self, index: u32, qos: QoS, id: PacketId) -> bool {
-        let version = self.version;
         let client = &mut self.clients[index as usize];
-        let (kind, fresh) = match (&mut client.role, qos) {
-            (Part::Subscribe(receiver), QoS::ExactlyOnce) => {
+        let version = client.greeting.version;
+        let (kind, fresh) = match (&mut client.receiver, qos) {
+            (Some(receiver), QoS::ExactlyOnce) => {
                 (PacketType::Pubrec, receiver.unreleased.insert(id.get()))
             }
-            (_, QoS::ExactlyOnce) => (PacketType::Pubrec, true),
+            (None, QoS::ExactlyOnce) => (PacketType::Pubrec, true),
             _ => (PacketType::Puback, true),
         };
         encode_ack(kind, version, id, ReasonCode::SUCCESS, None, &mut client.out);
@@ -165,9 +169,9 @@ impl Core {
         ack: Ack<'_>,
         now_ns: u64,
     ) -> Result<(), String> {
-        let version = self.version;
         let client = &mut self.clients[index as usize];
-        let Part::Publish(publisher) = &mut client.role else {
+        let version = client.greeting.version;
+        let Some(publisher) = &mut client.publisher else {
             return Err(format!("{kind:?} to a client that publishes nothing"));
         };
         if ack.reason.is_error() {
@@ -206,13 +210,22 @@ impl Core {
                 if let Some(refused) = suback.reasons().find(|reason| reason.is_error()) {
                     return Err(format!("a subscription was refused: {refused}"));
                 }
-                self.subscribed(index, left - 1);
+                match self.clients[index as usize].player {
+                    Some(_) => self.answered(index),
+                    None => self.subscribed(index, left - 1),
+                }
+                Ok(())
+            }
+            (Packet::Unsuback(_), State::Subscribing(_))
+                if self.clients[index as usize].player.is_some() =>
+            {
+                self.answered(index);
                 Ok(())
             }
             (Packet::Pubrel(ack), _) => {
-                let version = self.version;
                 let client = &mut self.clients[index as usize];
-                if let Part::Subscribe(receiver) = &mut client.role {
+                let version = client.greeting.version;
+                if let Some(receiver) = &mut client.receiver {
                     receiver.unreleased.remove(&ack.packet_id.get());
                 }
                 let (kind, reason) = (PacketType::Pubcomp, ReasonCode::SUCCESS);

@@ -123,7 +123,14 @@ impl Lead {
 
     fn advance(&mut self, now_ns: u64) {
         match self.control().phase() {
-            Phase::Connect if self.all_ready() => self.control().enter(Phase::Load),
+            Phase::Connect if self.all_ready() => {
+                if self.shared.plan.replay_ns.is_some() {
+                    // A replay has no warm-up: all of it is measured.
+                    self.samples.window.warmed_up = true;
+                    self.open_window_now();
+                }
+                self.control().enter(Phase::Load);
+            }
             Phase::Load if !self.opened => self.open_window(now_ns),
             Phase::Load if self.over(now_ns) => {
                 self.close_window(now_ns);
@@ -141,8 +148,13 @@ impl Lead {
         if loaded_s < scenario.warmup_s || (!settled && loaded_s < 2.0 * scenario.warmup_s) {
             return;
         }
-        self.opened = true;
         self.samples.window.warmed_up = settled;
+        self.open_window_now();
+    }
+
+    fn open_window_now(&mut self) {
+        let scenario = &self.shared.scenario;
+        self.opened = true;
         self.samples.begin = self.samples.sampler.moment(self.control());
         let begin_ns = self.samples.begin.at_ns;
         let end_ns = match scenario.messages {
@@ -203,7 +215,13 @@ impl Lead {
         }
         let phase = control.phase();
         let unacknowledged = control.sum(|meter| &meter.unacknowledged);
-        if phase >= Phase::Load && control.settled(&self.shared.plan) && self.all_ready() {
+        let waiting = control.sum(|meter| &meter.waiting);
+        // A recording may be silent for long; only what the broker owes is waited for.
+        let silent = self.shared.plan.replay_ns.is_some()
+            && phase < Phase::Drain
+            && waiting + unacknowledged == 0;
+        let idle = phase >= Phase::Load && control.settled(&self.shared.plan) && self.all_ready();
+        if silent || (idle && waiting == 0) {
             self.progress.1 = now_ns;
             return;
         }

@@ -14,6 +14,7 @@ mod dial;
 mod inflight;
 mod input;
 mod lead;
+mod player;
 mod publisher;
 mod result;
 mod sample;
@@ -79,8 +80,13 @@ pub struct Conditions<'a> {
 
 /// Runs a checked scenario to its end.
 pub fn run(scenario: &Scenario, with: &mut Conditions<'_>) -> Outcome {
+    run_plan(scenario, Plan::new(scenario), with)
+}
+
+/// Runs a plan that was made for `scenario`, to its end.
+pub fn run_plan(scenario: &Scenario, plan: Plan, with: &mut Conditions<'_>) -> Outcome {
     let began_unix_ms = result::unix_ms();
-    let plan = Arc::new(Plan::new(scenario));
+    let plan = Arc::new(plan);
     let cpus: Vec<Option<usize>> = match &scenario.cpus[..] {
         [] => vec![None],
         cpus => cpus.iter().copied().map(Some).collect(),

@@ -23,7 +23,14 @@ const WRITE_MAX: usize = 4 << 20;
 /// What decides when the next message goes out.
 enum Pace {
     Open(Schedule),
-    Closed { window: u64, threshold: u64, think_ns: u64, resume_ns: u64 },
+    Closed {
+        window: u64,
+        threshold: u64,
+        think_ns: u64,
+        resume_ns: u64,
+    },
+    /// A script says what and when.
+    Script,
 }
 
 /// Publishers' common data.
@@ -45,7 +52,6 @@ pub struct Publisher {
     zipf: Option<Arc<[f64]>>,
     sizes: Sizes,
     qos: u8,
-    retain: bool,
     batch: usize,
     pace: Pace,
     prng: Prng,
@@ -80,7 +86,6 @@ impl Publisher {
             turn: 0,
             sizes: group.payload.clone(),
             qos: group.qos,
-            retain: group.retain,
             batch,
             pace,
             prng: Prng::new(seed),
@@ -88,6 +93,28 @@ impl Publisher {
             reached: 0,
             inflight: Inflight::new(inflight),
         }
+    }
+
+    /// A publisher that does what a script says, by [`Publisher::put`].
+    pub fn scripted(flows: Range<u32>, inflight: usize) -> Publisher {
+        Publisher {
+            zipf: None,
+            flows,
+            turn: 0,
+            sizes: Sizes::Fixed(0),
+            qos: 0,
+            batch: 0,
+            pace: Pace::Script,
+            prng: Prng::new(0),
+            sent: 0,
+            reached: 0,
+            inflight: Inflight::new(inflight),
+        }
+    }
+
+    /// The flow at a position among its own.
+    pub fn flow(&self, at: u32) -> u32 {
+        self.flows.start + at
     }
 
     /// Lets a schedule begin.
@@ -107,6 +134,7 @@ impl Publisher {
         match &self.pace {
             Pace::Open(schedule) => schedule.next(),
             Pace::Closed { resume_ns, .. } => *resume_ns,
+            Pace::Script => u64::MAX,
         }
     }
 
@@ -119,7 +147,7 @@ impl Publisher {
         if let Pace::Closed { .. } = self.pace {
             let credit = self.credit(now_ns, with, room);
             while written < credit {
-                self.put(now_ns, with, out);
+                self.put_next(now_ns, with, out);
                 written += 1;
             }
             if let Pace::Closed { think_ns, resume_ns, .. } = &mut self.pace
@@ -136,7 +164,7 @@ impl Publisher {
                 break;
             }
             schedule.advance();
-            self.put(due, with, out);
+            self.put_next(due, with, out);
             written += 1;
         }
         (written, first)
@@ -179,42 +207,35 @@ impl Publisher {
     }
 
     #[inline]
-    fn put(&mut self, intended_ns: u64, with: &Writing<'_>, out: &mut Vec<u8>) {
+    fn put_next(&mut self, intended_ns: u64, with: &Writing<'_>, out: &mut Vec<u8>) {
         let flow = self.pick();
         let size = match &self.sizes {
             Sizes::Fixed(size) => *size,
             sizes => sizes.draw(&mut self.prng),
         };
+        self.put((flow, size), intended_ns, with, out);
+    }
+
+    /// Appends the next message of a flow with so many bytes of payload.
+    ///
+    /// # Panics
+    /// Without room for another unacknowledged message, where the flow's QoS asks for it.
+    #[inline]
+    pub fn put(
+        &mut self,
+        (flow, size): (u32, usize),
+        intended_ns: u64,
+        with: &Writing<'_>,
+        out: &mut Vec<u8>,
+    ) {
         let sent = &with.control.sent[flow as usize];
         let sequence = sent.load(Relaxed);
         sent.store(sequence + 1, Relaxed);
         self.sent += 1;
         let underway = Underway { stamp: Stamp { flow, sequence, intended_ns }, size };
-        let id = (self.qos > 0).then(|| self.inflight.take(self.qos, underway));
-        self.encode(id, underway, false, with, out);
-    }
-
-    #[inline]
-    fn encode(
-        &self,
-        packet_id: Option<PacketId>,
-        underway: Underway,
-        dup: bool,
-        with: &Writing<'_>,
-        out: &mut Vec<u8>,
-    ) {
-        let packet = PublishOut {
-            dup,
-            qos: QoS::from_u8(self.qos).unwrap_or_default(),
-            retain: self.retain,
-            topic: &with.plan.flows[underway.stamp.flow as usize].topic,
-            packet_id,
-            payload: &with.pattern[..underway.size],
-            ..PublishOut::default()
-        };
-        packet.encode(with.version, out);
-        let at = out.len() - underway.size;
-        underway.stamp.write(&mut out[at..]);
+        let qos = with.plan.flows[flow as usize].qos;
+        let id = (qos > 0).then(|| self.inflight.take(qos, underway));
+        encode(id, underway, false, with, out);
     }
 
     /// Appends what a new connection must send again.
@@ -222,7 +243,7 @@ impl Publisher {
         for again in self.inflight.again(resumed) {
             match again {
                 Again::Publish(id, underway) => {
-                    self.encode(Some(id), underway, resumed, with, out);
+                    encode(Some(id), underway, resumed, with, out);
                 }
                 Again::Release(id) => {
                     let (kind, reason) = (PacketType::Pubrel, ReasonCode::SUCCESS);
@@ -231,6 +252,29 @@ impl Publisher {
             }
         }
     }
+}
+
+#[inline]
+fn encode(
+    packet_id: Option<PacketId>,
+    underway: Underway,
+    dup: bool,
+    with: &Writing<'_>,
+    out: &mut Vec<u8>,
+) {
+    let flow = &with.plan.flows[underway.stamp.flow as usize];
+    let packet = PublishOut {
+        dup,
+        qos: QoS::from_u8(flow.qos).unwrap_or_default(),
+        retain: flow.retain,
+        topic: &flow.topic,
+        packet_id,
+        payload: &with.pattern[..underway.size],
+        ..PublishOut::default()
+    };
+    packet.encode(with.version, out);
+    let at = out.len() - underway.size;
+    underway.stamp.write(&mut out[at..]);
 }
 
 /// For each of `count` ranks the share of all ranks up to it.

@@ -59,6 +59,7 @@ pub fn outcome(
         broker: BrokerVerdict::Stayed,
         partial: None,
         search: None,
+        replayed: None,
     };
     let (begin, end) = (&samples.begin, &samples.end);
     let control = &shared.control;
@@ -84,7 +85,13 @@ fn truth(shared: &Shared, finished: Vec<Finished>, drained: bool) -> Truth {
     let audiences = &shared.plan.audiences;
     let mut truth = Truth::default();
     let mut received = vec![0u64; audiences.len()];
+    let mut excused = vec![0u64; audiences.len()];
     let mut heard = vec![false; audiences.len()];
+    let mut sent_to = vec![0u64; audiences.len()];
+    for (flow, sent) in shared.plan.flows.iter().zip(&shared.control.sent) {
+        sent_to[flow.audiences.start as usize..flow.audiences.end as usize]
+            .fill(sent.load(Relaxed));
+    }
     for done in finished {
         truth.checked += done.truth.checked;
         truth.corrupted += done.truth.corrupted;
@@ -93,6 +100,7 @@ fn truth(shared: &Shared, finished: Vec<Finished>, drained: bool) -> Truth {
             let at = at as usize;
             heard[at] = true;
             received[at] += stream.received;
+            excused[at] += stream.excused(sent_to[at]);
             if !audiences[at].may_repeat {
                 truth.duplicated[usize::from(audiences[at].qos)] += stream.duplicated();
                 truth.reordered += stream.late();
@@ -103,7 +111,8 @@ fn truth(shared: &Shared, finished: Vec<Finished>, drained: bool) -> Truth {
         let sent = sent.load(Relaxed);
         for at in flow.audiences.start as usize..flow.audiences.end as usize {
             let (audience, received) = (audiences[at], received[at]);
-            let due = if drained { sent } else { shared.control.progress[at].load(Relaxed) };
+            let came = shared.control.progress[at].load(Relaxed).min(sent);
+            let due = (if drained { sent } else { came }).saturating_sub(excused[at]);
             if heard[at] && !audience.may_lose {
                 truth.lost[usize::from(audience.qos)] += due.saturating_sub(received);
             }

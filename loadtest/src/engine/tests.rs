@@ -282,6 +282,45 @@ fn sizes_and_topics_of_every_kind_arrive_whole() {
     assert!(found.passed() && found.truth.checked > 100, "{found:?}");
 }
 
+/// 3,000 messages of one client to another, recorded in 0.3 s.
+fn replay_outcome(vice: Vice) -> Outcome {
+    let (listener, address) = listen();
+    serve(&listener, vice);
+    let greeting = "version=3.1.1 clean=1 keep_alive=60 expiry=0 will=0";
+    let mut text = format!(
+        "corelane-traffic 1 topics=kept\n0 0 connect client=0 {greeting}\n0 0 subscribe 0 a/+\n\
+         0 1 connect client=1 {greeting}\n"
+    );
+    for at in 0..3_000 {
+        text += &format!("{} 1 publish 0 0 64 a/b\n", 100 * at);
+    }
+    let recording = crate::traffic::read("made", &text).expect("valid");
+    let scale = crate::replay::Scale { rate: 1.0, copies: 1 };
+    let mut laid = crate::replay::lay("made", &recording, scale).expect("it can be laid out");
+    laid.scenario.patience_s = 1.0;
+    let target = Target { address, pid: None, name: "test".into() };
+    let requests = Requests::new(Vec::new());
+    let (watch, label) = (&mut watch_nothing, String::new());
+    let with = &mut Conditions { target: &target, requests: &requests, watch, label };
+    run_plan(&laid.scenario, laid.plan, with)
+}
+
+#[test]
+fn a_replay_finds_what_a_scenario_finds() {
+    let found = replay_outcome(Vice::None);
+    assert!(found.passed() && found.truth.checked == 3_000, "{found:?}");
+    assert_eq!(replay_outcome(Vice::Drop).truth.lost, [3, 0, 0]);
+    assert_eq!(replay_outcome(Vice::Repeat).truth.duplicated, [3, 0, 0]);
+    assert_eq!(replay_outcome(Vice::Spoil).truth.corrupted, 3);
+    let found = replay_outcome(Vice::Delay);
+    // The last one held has no successor.
+    assert_eq!((found.truth.reordered, found.truth.lost), (2, [1, 0, 0]), "{found:?}");
+    let found = replay_outcome(Vice::HangUp);
+    assert!(matches!(found.broker, BrokerVerdict::Died(_)) && !found.passed(), "{found:?}");
+    let found = replay_outcome(Vice::Silent);
+    assert!(matches!(found.broker, BrokerVerdict::Stuck(_)), "{:?}", found.broker);
+}
+
 #[test]
 fn the_operator_can_stop_a_run() {
     let (listener, address) = listen();

@@ -7,7 +7,7 @@
 //!   time, which it then awaits awake.
 
 use super::absence::Absences;
-use super::client::{Client, Part, State};
+use super::client::{Client, State};
 use super::control::Phase;
 use super::core::{Core, Shared, Slice};
 use super::dial::Dialer;
@@ -118,8 +118,9 @@ impl Worker {
         let driver = &self.driver;
         let busy =
             |client: &Client, index| !client.out.is_empty() || driver.sending(client.key(index));
-        let wrote = self.core.publish(now_ns, busy);
+        let wrote = self.core.publish(now_ns, busy) | self.core.play(now_ns, busy);
         self.flush();
+        self.part(now_ns);
         self.pause(wrote)?;
         self.reap();
         self.flush();
@@ -142,7 +143,9 @@ impl Worker {
         if phase != self.core.phase {
             self.core.phase = phase;
             if phase == Phase::Load {
-                self.start(self.core.shared.control.load_ns.load(Relaxed));
+                let load_ns = self.core.shared.control.load_ns.load(Relaxed);
+                self.start(load_ns);
+                self.core.play_on(load_ns);
             }
         }
         self.absences.open(&self.core.shared.scenario, self.core.begin_ns, self.core.end_ns);
@@ -157,7 +160,8 @@ impl Worker {
 
     fn start(&mut self, load_ns: u64) {
         for index in 0..self.core.clients.len() {
-            let Part::Publish(publisher) = &mut self.core.clients[index].role else { continue };
+            let client = &mut self.core.clients[index];
+            let (Some(publisher), None) = (&mut client.publisher, &client.player) else { continue };
             publisher.start(load_ns);
             if publisher.is_open() {
                 let due = publisher.due_ns();
@@ -224,6 +228,15 @@ impl Worker {
         self.core.dirty = dirty;
     }
 
+    /// Clients of a replay that leave: what they said goes out first.
+    fn part(&mut self, now_ns: u64) {
+        let deadline = Time((now_ns + LEAVE_NS) / 1000);
+        for index in std::mem::take(&mut self.core.parting) {
+            let key = self.core.clients[index as usize].key(index);
+            self.driver.close(key, deadline);
+        }
+    }
+
     /// Submits; sleeps until something comes or is due, unless there is more to do.
     fn pause(&mut self, wrote: bool) -> io::Result<()> {
         if wrote || self.driver.has_completions() {
@@ -233,7 +246,8 @@ impl Worker {
         let due = self.core.due.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
         let ping = self.core.pings.peek().map_or(u64::MAX, |Reverse((due, ..))| *due);
         let waker = self.core.sleepers.front().map_or(u64::MAX, |(until, ..)| *until);
-        let soon = due.min(self.core.dial_due_ns()).min(ping).min(waker);
+        let play = self.core.scripts.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
+        let soon = due.min(self.core.dial_due_ns()).min(ping).min(waker).min(play);
         let left = soon.saturating_sub(now_ns).min(NAP_NS);
         if left <= AWAKE_NS {
             return self.driver.submit();
@@ -248,9 +262,9 @@ impl Worker {
 
     /// Says goodbye to the broker and closes everything.
     fn leave(&mut self) -> io::Result<()> {
-        let version = self.core.version;
         for index in 0..self.core.clients.len() {
             let client = &mut self.core.clients[index];
+            let version = client.greeting.version;
             let key = client.key(index as u32);
             let said = client.state == State::Ready && !self.driver.sending(key);
             if said {
@@ -283,7 +297,7 @@ impl Worker {
         self.core.publish_meter();
         let mut streams = Vec::new();
         for client in self.core.clients {
-            if let Part::Subscribe(receiver) = client.role {
+            if let Some(receiver) = client.receiver {
                 streams.extend(receiver.into_streams());
             }
         }
@@ -308,7 +322,7 @@ fn on_event(core: &mut Core, event: Event<'_>) {
         Event::Sent { key, buffer } => {
             let client = &mut core.clients[key.index as usize];
             if client.out.is_empty() {
-                if !matches!(client.role, Part::Idle) {
+                if client.publisher.is_some() || client.receiver.is_some() {
                     client.out = buffer;
                 }
                 core.unpark(key.index);

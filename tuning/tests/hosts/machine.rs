@@ -53,23 +53,6 @@ impl Drop for Host {
     }
 }
 
-/// Four cores with two threads each; siblings are neighbours.
-pub fn laptop(name: &str, allowed: &str) -> Host {
-    let host = Host::new(name, "0-7", allowed).node(0, "0-7");
-    (0..8).fold(host, |host, id| {
-        let first = id / 2 * 2;
-        host.cpu(id, 0, id / 2, &format!("{first}-{}", first + 1), "0-7")
-    })
-}
-
-pub fn dual_socket(name: &str) -> Host {
-    let host = Host::new(name, "0-7", "0-7").node(0, "0-3").node(1, "4-7");
-    (0..8).fold(host, |host, id| {
-        let cache = if id < 4 { "0-3" } else { "4-7" };
-        host.cpu(id, id / 4, id % 4, &id.to_string(), cache)
-    })
-}
-
 /// The cores of one kind within a host, as one row of a table.
 #[derive(Clone, Copy)]
 pub struct Row {
@@ -164,23 +147,4 @@ pub fn large_dual_socket(name: &str) -> Host {
         shared: (1, 8),
     };
     host(name, &[row(0), row(1)], "0-127")
-}
-
-/// A network device with one interrupt for each of `cpus`, from number 100 on.
-pub fn with_nic(host: Host, name: &str, cpus: &[usize]) -> Host {
-    let mut table = "           CPU0       CPU1\n".to_owned();
-    host.write(&format!("sys/class/net/{name}/device/vendor"), "0x8086");
-    for (queue, cpu) in cpus.iter().enumerate() {
-        let number = 100 + queue;
-        table += &format!(
-            " {number}:   12   0  PCI-MSIX-0000:3b:00.0 {queue}-edge  {name}-rx-{queue}\n"
-        );
-        host.write(&format!("proc/irq/{number}/smp_affinity_list"), &cpu.to_string());
-        let queue = format!("sys/class/net/{name}/queues/rx-{queue}");
-        host.write(&format!("{queue}/rps_cpus"), "00000000");
-        host.write(&format!("{queue}/rps_flow_cnt"), "0");
-    }
-    host.write("proc/interrupts", &(table + " LOC:  5  5  Local timer interrupts"));
-    host.write("sys/class/net/lo/address", "00:00:00:00:00:00");
-    host
 }

@@ -8,8 +8,25 @@ use corelane_tuning::host::{Facts, Needs, Severity, Verdict, checks};
 use corelane_tuning::placement::{CpuRequest, PlacementRequest, ShardPlace, plan};
 use corelane_tuning::topology::Topology;
 use corelane_tuning::{cpulist, memory, picture};
-use machine::{Host, dual_socket, laptop};
+use machine::Host;
 use std::fs;
+
+/// Four cores with two threads each; siblings are neighbours.
+pub fn laptop(name: &str, allowed: &str) -> Host {
+    let host = Host::new(name, "0-7", allowed).node(0, "0-7");
+    (0..8).fold(host, |host, id| {
+        let first = id / 2 * 2;
+        host.cpu(id, 0, id / 2, &format!("{first}-{}", first + 1), "0-7")
+    })
+}
+
+pub fn dual_socket(name: &str) -> Host {
+    let host = Host::new(name, "0-7", "0-7").node(0, "0-3").node(1, "4-7");
+    (0..8).fold(host, |host, id| {
+        let cache = if id < 4 { "0-3" } else { "4-7" };
+        host.cpu(id, id / 4, id % 4, &id.to_string(), cache)
+    })
+}
 
 fn request(cpus: CpuRequest, shards: Option<usize>) -> PlacementRequest {
     PlacementRequest { cpus, no_smt: false, housekeeping: vec![], shards, pin: true }

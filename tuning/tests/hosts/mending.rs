@@ -1,6 +1,7 @@
 //! The checks of `corelane tune`, and applying and taking back what they ask for.
 
-use super::machine::{Host, single_socket, with_nic};
+use super::machine::{Host, single_socket};
+use super::shapes::with_nic;
 use corelane_tuning::device::chosen;
 use corelane_tuning::host::{Change, Check, Needs, Severity, Verdict};
 use corelane_tuning::record::{Outcome, Record};

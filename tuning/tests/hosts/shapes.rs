@@ -1,11 +1,30 @@
 //! Topology and plans on trees of the shapes of real machines.
 
-use super::machine::{Host, hybrid_laptop, laptop, large_dual_socket, single_socket, with_nic};
-use super::{cpus_of, request};
+use super::machine::{Host, hybrid_laptop, large_dual_socket, single_socket};
+use super::{cpus_of, laptop, request};
 use corelane_tuning::picture::{self, Ownership};
 use corelane_tuning::placement::{CpuRequest, Part, PlacementRequest, plan};
 use corelane_tuning::{cgroup, memory, profile};
 use std::fs;
+
+/// A network device with one interrupt for each of `cpus`, from number 100 on.
+pub fn with_nic(host: Host, name: &str, cpus: &[usize]) -> Host {
+    let mut table = "           CPU0       CPU1\n".to_owned();
+    host.write(&format!("sys/class/net/{name}/device/vendor"), "0x8086");
+    for (queue, cpu) in cpus.iter().enumerate() {
+        let number = 100 + queue;
+        table += &format!(
+            " {number}:   12   0  PCI-MSIX-0000:3b:00.0 {queue}-edge  {name}-rx-{queue}\n"
+        );
+        host.write(&format!("proc/irq/{number}/smp_affinity_list"), &cpu.to_string());
+        let queue = format!("sys/class/net/{name}/queues/rx-{queue}");
+        host.write(&format!("{queue}/rps_cpus"), "00000000");
+        host.write(&format!("{queue}/rps_flow_cnt"), "0");
+    }
+    host.write("proc/interrupts", &(table + " LOC:  5  5  Local timer interrupts"));
+    host.write("sys/class/net/lo/address", "00:00:00:00:00:00");
+    host
+}
 
 #[test]
 fn a_hybrid_laptop_has_two_kinds_of_cores() {
