@@ -42,7 +42,10 @@ pub fn as_json(topology: &Topology, plan: &PlacementPlan, ownership: &Ownership)
         })
     };
     let nic = |nic: &Nic| {
-        let interrupt = |interrupt: &Interrupt| json!({ "irq": interrupt.number, "name": interrupt.name, "cpus": interrupt.cpus });
+        let interrupt = |interrupt: &Interrupt| {
+            let Interrupt { number, name, cpus } = interrupt;
+            json!({ "irq": number, "name": name, "cpus": cpus })
+        };
         let interrupts: Vec<Value> = nic.interrupts.iter().map(interrupt).collect();
         json!({
             "name": nic.name, "node": nic.node, "receive_queues": nic.queues.len(),

@@ -141,5 +141,6 @@ pub fn as_json(checks: &[Check]) -> Value {
             "remedy": check.remedy, "changes": changes,
         })
     };
-    json!({ "checks": checks.iter().map(one).collect::<Vec<_>>(), "falls_short": falls_short(checks) })
+    let all: Vec<Value> = checks.iter().map(one).collect();
+    json!({ "checks": all, "falls_short": falls_short(checks) })
 }

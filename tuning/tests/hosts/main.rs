@@ -12,7 +12,7 @@ use machine::Host;
 use std::fs;
 
 /// Four cores with two threads each; siblings are neighbours.
-pub fn laptop(name: &str, allowed: &str) -> Host {
+fn laptop(name: &str, allowed: &str) -> Host {
     let host = Host::new(name, "0-7", allowed).node(0, "0-7");
     (0..8).fold(host, |host, id| {
         let first = id / 2 * 2;
@@ -20,7 +20,7 @@ pub fn laptop(name: &str, allowed: &str) -> Host {
     })
 }
 
-pub fn dual_socket(name: &str) -> Host {
+fn dual_socket(name: &str) -> Host {
     let host = Host::new(name, "0-7", "0-7").node(0, "0-3").node(1, "4-7");
     (0..8).fold(host, |host, id| {
         let cache = if id < 4 { "0-3" } else { "4-7" };
