@@ -182,9 +182,8 @@ impl Host {
                 }
             }
             while let Some(key) = shard.next_output() {
-                if let Some(mut out) = shard.take_output(key) {
+                while let Some(out) = shard.take_output(key) {
                     output(shard, (at, key), &out);
-                    out.clear();
                     shard.sent(key, out);
                 }
             }

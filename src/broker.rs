@@ -12,7 +12,7 @@ use crate::runtime::{
     Requests, Seat, SignalThread, Sleeper, Waker, Watcher, Way,
 };
 use crate::shard::placement::{Route, Rule};
-use crate::shard::{Counters, ListenerRules, Placement, Settings, Shard, TickBudget};
+use crate::shard::{Counters, ListenerRules, Live, Placement, Settings, Shard, TickBudget};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -49,14 +49,14 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Runs a broker with one shard for each of `places` until SIGTERM or SIGINT; calls `reload` on a
-/// thread of its own for each SIGHUP.
+/// thread of its own for each SIGHUP and takes over the live keys of what it gives.
 ///
 /// # Errors
 /// The host refuses something that the broker needs, or a core failed while running.
 pub fn serve(
     config: &Config,
     places: &[ShardPlace],
-    reload: impl FnMut() + Send + 'static,
+    mut reload: impl FnMut() -> Option<Config> + Send + 'static,
 ) -> Result<(), StartError> {
     let driver = driver_settings(config);
     net::probe(&driver).map_err(|error| StartError::new(error.to_string(), error.remedy()))?;
@@ -89,6 +89,12 @@ pub fn serve(
     }
     let on_thread = |error: io::Error| {
         StartError::new(format!("a helper thread: {error}"), "raise the limit of threads")
+    };
+    let told = requests.clone();
+    let reload = move || {
+        if let Some(config) = reload() {
+            told.reconfigure(live(&config));
+        }
     };
     let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
     let _watcher = Watcher::start(heartbeat(config), clock, hearts).map_err(on_thread)?;
@@ -222,6 +228,15 @@ fn memory_bytes(config: &Config, shards: usize) -> usize {
     match config.limits.memory_bytes {
         0 => share().unwrap_or(0),
         configured => configured,
+    }
+}
+
+/// What running shards take over.
+fn live(config: &Config) -> Live {
+    Live {
+        session: config.session.clone(),
+        topics: config.topics.clone(),
+        limits: config.limits.clone(),
     }
 }
 

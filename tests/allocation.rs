@@ -75,9 +75,8 @@ impl Host {
                 }
             }
             while let Some(key) = shard.next_output() {
-                if let Some(mut out) = shard.take_output(key) {
+                while let Some(out) = shard.take_output(key) {
                     self.sent += out.len();
-                    out.clear();
                     shard.sent(key, out);
                 }
             }

@@ -2,7 +2,8 @@
 #![cfg(feature = "server")]
 
 use corelane::base::PacketId;
-use corelane::codec::{self, ConnectOut, Packet, SubscribeOptions, SubscribeOut, Version};
+use corelane::codec::{self, Connack, ConnectOut, Packet, PublishOut, SubscribeOptions};
+use corelane::codec::{SubscribeOut, Version};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -87,6 +88,11 @@ impl Broker {
 
     /// A connection that has its CONNACK.
     fn connect(&self, client_id: &str) -> TcpStream {
+        self.greeted(client_id).0
+    }
+
+    /// A connection and the body of its CONNACK.
+    fn greeted(&self, client_id: &str) -> (TcpStream, Vec<u8>) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         let connect = ConnectOut { version: Version::V5, client_id, ..ConnectOut::default() };
         let mut bytes = Vec::new();
@@ -97,7 +103,7 @@ impl Broker {
         let mut rest = vec![0; usize::from(head[1])];
         stream.read_exact(&mut rest).expect("the rest of it");
         assert_eq!((head[0], rest[1]), (0x20, 0), "let in");
-        stream
+        (stream, rest)
     }
 }
 
@@ -188,11 +194,11 @@ fn a_reload_takes_the_log_over_and_names_what_waits() {
         "log.format = \"json\"\nlog.level = \"warn\"\nlog.filter = \"corelane::broker=info\"\n";
     let mut broker = Broker::start("reload", text);
     drop(broker.connect("unseen"));
-    broker.reload("log.format = \"json\"\nsession.max_inflight = 7\nlimits.sessions = 9\n");
+    broker.reload("log.format = \"json\"\nprotocol.maximum_qos = 1\nruntime.spin_us = 9\n");
     let taken = broker.wait_for("the configuration was read again");
     assert_eq!(taken["changed"], "log.level, log.filter");
     let waiting = broker.wait_for("these changes need a restart");
-    assert!(waiting["message"].ends_with(": session.max_inflight, limits.sessions"));
+    assert!(waiting["message"].ends_with(": runtime.spin_us, protocol.maximum_qos"));
     drop(broker.connect("seen"));
     assert_eq!(broker.wait_for("connected")["client_id"], "seen");
     broker.reload("log.format = \"json\"\nlog.level = \"loud\"\n");
@@ -204,6 +210,49 @@ fn a_reload_takes_the_log_over_and_names_what_waits() {
     let connected = lines.iter().filter(|line| line["message"] == "connected");
     let names: Vec<_> = connected.map(|line| line["client_id"].as_str()).collect();
     assert!(!names.contains(&"unseen"), "{names:?}");
+}
+
+#[test]
+fn a_reload_reaches_every_core_and_leaves_connections_what_they_were_told() {
+    let log = "log.format = \"json\"\n";
+    let mut broker = Broker::start("live", log);
+    // More names than cores, so that each is the home of one.
+    let names: Vec<String> = (0..16).map(|n| format!("c{n}")).collect();
+    let mut old = broker.connect("old");
+    let live = "session.receive_maximum = 7\nlimits.packet_bytes = 500\n";
+    broker.reload(&format!("{log}{live}sys.interval_s = 1\n"));
+    let taken = broker.wait_for("the configuration was read again");
+    assert_eq!(taken["changed"], "session.receive_maximum, limits.packet_bytes");
+    let waiting = broker.wait_for("these changes need a restart");
+    assert!(waiting["message"].ends_with(": sys.interval_s"));
+    for name in &names {
+        let told = |broker: &Broker| {
+            let (mut stream, body) = broker.greeted(name);
+            let connack = Connack::decode(&body, Version::V5).expect("a CONNACK");
+            let told = (connack.receive_maximum, connack.maximum_packet_size);
+            stream.write_all(&[0xe0, 0]).expect("it reads");
+            told
+        };
+        while told(&broker) != (Some(7), Some(500)) {}
+    }
+    // The old connection may send what it was told; a new one may not.
+    let mut bytes = Vec::new();
+    let payload = [7; 2000];
+    PublishOut { topic: "t", payload: &payload, ..PublishOut::default() }
+        .encode(Version::V5, &mut bytes);
+    bytes.extend_from_slice(&[0xc0, 0]);
+    let mut answer = [0; 2];
+    old.write_all(&bytes).expect("it reads");
+    old.read_exact(&mut answer).expect("a PINGRESP");
+    assert_eq!(answer, [0xd0, 0]);
+    let mut new = broker.connect("new");
+    new.write_all(&bytes).expect("it reads");
+    new.read_exact(&mut answer).expect("a DISCONNECT");
+    assert_eq!(answer[0], 0xe0);
+    broker.reload(&format!("{log}limits.packet_bytes = 5\n"));
+    broker.wait_for("nothing was taken over");
+    assert_eq!(broker.greeted("after").1[..], broker.greeted("still").1[..]);
+    broker.stop();
 }
 
 #[test]

@@ -35,27 +35,35 @@ pub fn run(args: &ServeArgs) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Reads the configuration again and takes over what a running broker can: `log.*`. Says which
-/// other keys differ from what runs.
-fn reload(args: &ServeArgs, log: &Log, running: &mut Config) {
-    let new = match effective::serve(args) {
-        Ok(new) => new,
+/// Reads the configuration again. Gives what runs from then on: its live keys taken over; says
+/// which those are, and which others differ from what runs.
+fn reload(args: &ServeArgs, log: &Log, running: &mut Config) -> Option<Config> {
+    let read = effective::serve(args).and_then(|new| {
+        let merged = config::taken_over(running, &new);
+        let merged = merged.map_err(|faults| Refusal::faulty("with what runs, the file", &faults));
+        Ok((merged?, new))
+    });
+    let (merged, new) = match read {
+        Ok(read) => read,
         Err(refusal) => {
             for line in refusal.to_string().lines() {
                 error!("nothing was taken over: {}", line.trim());
             }
-            return;
+            return None;
         }
     };
-    log.apply(&new.log);
-    let changed = config::differences(running, &new).into_iter();
-    let (taken, waiting): (Vec<_>, Vec<_>) = changed.partition(|key| key.starts_with("log."));
-    running.log = new.log;
-    let none = |keys: &[String]| if keys.is_empty() { "none".into() } else { keys.join(", ") };
-    info!(changed = none(&taken), "the configuration was read again");
-    if !waiting.is_empty() {
-        warn!("these changes need a restart: {}", waiting.join(", "));
+    log.apply(&merged.log);
+    let list = |old: &Config, new: &Config| {
+        let paths: Vec<_> = config::differences(old, new).into_iter().map(|d| d.path).collect();
+        (!paths.is_empty()).then(|| paths.join(", "))
+    };
+    let taken = list(running, &merged).unwrap_or("none".into());
+    info!(changed = taken, "the configuration was read again");
+    if let Some(waiting) = list(&merged, &new) {
+        warn!("these changes need a restart: {waiting}");
     }
+    running.clone_from(&merged);
+    Some(merged)
 }
 
 /// Raises the limit of open files, refuses a host that blocks the start and logs what limits it.

@@ -251,10 +251,20 @@ impl PublishOut<'_> {
     /// `packet_id` is missing.
     #[inline]
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        self.encode_head(version, self.payload.len(), out);
+        out.extend_from_slice(self.payload);
+    }
+
+    /// Appends all of the packet but its payload, with room for `more` bytes behind it.
+    ///
+    /// # Panics
+    /// As [`PublishOut::encode`].
+    #[inline]
+    pub fn encode_head(&self, version: Version, more: usize, out: &mut Vec<u8>) {
         let properties_len = self.properties_len();
         let body_len = self.body_len(version, properties_len);
         // The fixed header takes at most five bytes.
-        out.reserve(5 + body_len);
+        out.reserve(5 + body_len - self.payload.len() + more);
         let first = (PacketType::Publish as u8) << 4
             | u8::from(self.dup) << 3
             | (self.qos as u8) << 1
@@ -282,7 +292,6 @@ impl PublishOut<'_> {
                 self.write_properties(properties_len, out);
             }
         }
-        out.extend_from_slice(self.payload);
     }
 
     /// Where in a version 5 packet of `encoded_len` bytes the two bytes of the alias stand, most

@@ -1,12 +1,54 @@
-//! What differs between two configurations, by key.
+//! What differs between two configurations, by key, and what a running broker takes over.
 
-use super::Config;
-use super::key::Section;
+use super::fault::Fault;
+use super::key::{Reload, Section};
+use super::read::Scan;
+use super::{Config, LimitsConfig, SessionConfig, TopicsConfig, relation};
 use std::ops::Range;
 
-/// Paths of the keys whose values differ between `old` and `new`, in the order of the table. A
-/// listener is named by its position; one that only one of the two has stands as a whole.
-pub fn differences(old: &Config, new: &Config) -> Vec<String> {
+/// A key whose values differ. Pure value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// Its path, such as `session.max_inflight`; a listener is named by its position.
+    pub path: String,
+    /// When the change takes effect.
+    pub reload: Reload,
+}
+
+/// What runs once a broker that runs `running` has read `new`: of `new` the live keys.
+///
+/// # Errors
+/// Relations that do not hold between the live keys of `new` and the others of `running`.
+pub fn taken_over(running: &Config, new: &Config) -> Result<Config, Vec<Fault>> {
+    let (session, limits, topics) = (&running.session, &running.limits, &new.topics);
+    let config = Config {
+        session: SessionConfig {
+            auto_subscribe: session.auto_subscribe.clone(),
+            ..new.session.clone()
+        },
+        limits: LimitsConfig {
+            memory_bytes: limits.memory_bytes,
+            match_cache_bytes: limits.match_cache_bytes,
+            ..new.limits.clone()
+        },
+        topics: TopicsConfig {
+            delayed: topics.delayed,
+            max_delay_s: topics.max_delay_s,
+            exclusive: topics.exclusive,
+            ..running.topics.clone()
+        },
+        log: new.log.clone(),
+        ..running.clone()
+    };
+    let mut scan = Scan::new("");
+    relation::check(&config, &mut scan);
+    let faults = scan.into_faults();
+    if faults.is_empty() { Ok(config) } else { Err(faults) }
+}
+
+/// The keys whose values differ between `old` and `new`, in the order of the table. A listener that
+/// only one of the two has stands as a whole.
+pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let mut paths = Vec::new();
     section("runtime", &old.runtime, &new.runtime, &mut paths);
     for (at, (old, new)) in old.listeners.iter().zip(&new.listeners).enumerate() {
@@ -14,7 +56,8 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
     }
     let counts = [old.listeners.len(), new.listeners.len()];
     let single: Range<usize> = counts[0].min(counts[1])..counts[0].max(counts[1]);
-    paths.extend(single.map(|at| format!("listener[{at}]")));
+    let whole = |at| Difference { path: format!("listener[{at}]"), reload: Reload::Restart };
+    paths.extend(single.map(whole));
     section("topics", &old.topics, &new.topics, &mut paths);
     section("session", &old.session, &new.session, &mut paths);
     section("protocol", &old.protocol, &new.protocol, &mut paths);
@@ -24,11 +67,11 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
     paths
 }
 
-fn section<S: Section>(path: &str, old: &S, new: &S, paths: &mut Vec<String>) {
+fn section<S: Section>(path: &str, old: &S, new: &S, paths: &mut Vec<Difference>) {
     let values = old.shown().into_iter().zip(new.shown());
     for (key, (old, new)) in S::keys().iter().zip(values) {
         if old != new {
-            paths.push(format!("{path}.{}", key.name));
+            paths.push(Difference { path: format!("{path}.{}", key.name), reload: key.reload });
         }
     }
 }
@@ -36,12 +79,66 @@ fn section<S: Section>(path: &str, old: &S, new: &S, paths: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use crate::config::{parse, table};
+
+    fn paths(old: &Config, new: &Config) -> Vec<String> {
+        differences(old, new).into_iter().map(|one| one.path).collect()
+    }
+
+    /// A text that gives every number and switch of a section another value.
+    fn changed(section: &table::SectionRows) -> String {
+        let mut text = String::new();
+        for key in &section.keys {
+            let value = match key.default.as_deref() {
+                Some("true") => "false".to_owned(),
+                Some("false") => "true".to_owned(),
+                Some(number) => match number.parse::<u64>() {
+                    Ok(number) => (if number > 1 { number - 1 } else { number + 1 }).to_string(),
+                    Err(_) => continue,
+                },
+                None => continue,
+            };
+            text.push_str(&format!("{} = {value}\n", key.path()));
+        }
+        text
+    }
+
+    #[test]
+    fn of_new_values_exactly_the_live_ones_are_taken_over() {
+        let running = Config::default();
+        let sections = table::sections();
+        let shown = sections.iter().filter(|one| {
+            ["topics", "session", "protocol", "limits", "sys", "log"].contains(&one.name)
+        });
+        let text: String = shown.map(changed).collect();
+        // As the relations want it.
+        let text = text + "session.overflow = \"refuse\"\nsession.late_overflow = \"disconnect\"\n";
+        let mut new = parse(&text).expect("a valid text");
+        new.limits.staging_bytes = running.limits.staging_bytes;
+        let (merged, all) =
+            (taken_over(&running, &new).expect("relations hold"), Config::clone(&new));
+        let expected = |reload| {
+            let differing = differences(&running, &all).into_iter();
+            differing.filter(|one| one.reload == reload).collect::<Vec<_>>()
+        };
+        assert_eq!(differences(&running, &merged), expected(Reload::Live));
+        assert_eq!(differences(&merged, &new), expected(Reload::Restart));
+        assert!(expected(Reload::Live).len() > 30 && expected(Reload::Restart).len() > 10);
+    }
+
+    #[test]
+    fn what_fits_the_file_but_not_what_runs_is_refused() {
+        let running = parse("runtime.recv_buffer_bytes = 65536\n").expect("a valid text");
+        let text = "runtime.recv_buffer_bytes = 4096\nlimits.staging_bytes = 4096\n";
+        let new = parse(text).expect("a valid text");
+        let faults = taken_over(&running, &new).expect_err("one buffer would not fit");
+        assert!(faults[0].reason.contains("recv_buffer_bytes (65536)"), "{faults:?}");
+    }
 
     #[test]
     fn every_section_is_compared() {
         let old = Config::default();
-        assert_eq!(differences(&old, &old), Vec::<String>::new());
+        assert_eq!(paths(&old, &old), Vec::<String>::new());
         let text = "
             runtime.shards = 2
             topics.depth = 3
@@ -68,8 +165,8 @@ mod tests {
             "sys.interval_s",
             "log.level",
         ];
-        assert_eq!(differences(&old, &new), expected);
-        assert_eq!(differences(&new, &old), expected);
+        assert_eq!(paths(&old, &new), expected);
+        assert_eq!(paths(&new, &old), expected);
         let shown = crate::config::table::sections();
         // What has a dot in its name is the value of a key.
         let tables = shown.iter().filter(|one| !one.name.contains('.'));

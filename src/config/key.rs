@@ -22,9 +22,9 @@ pub enum Bounds {
 /// When a changed value can take effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reload {
-    /// The value is looked up at each use: a running broker could take a new one.
+    /// A running broker takes a new value over at SIGHUP.
     Live,
-    /// The value shapes what is built at the start.
+    /// The value shapes what is built at the start, or was told to clients.
     Restart,
 }
 

@@ -30,7 +30,7 @@ pub use choice::{
     Route, SendRetained, Sleep,
 };
 pub use cpus::{Cpus, Numbers};
-pub use difference::differences;
+pub use difference::{Difference, differences, taken_over};
 pub use explain::explain;
 pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};

@@ -10,9 +10,9 @@ corelane reads one TOML file: `corelane --config corelane.toml`. Every key may b
 a file all defaults hold. `corelane check --config corelane.toml` names every fault with its line
 and what to write instead, and says what the file means.
 
-SIGHUP makes a running broker read the file again: it takes over the keys of `[log]` and names all
-others whose values have changed; these take effect at the next start. *Change: live* marks keys
-that are looked up at each use, *restart* marks keys that shape what is built at the start.
+SIGHUP makes a running broker read the file again: it takes over the keys marked *Change: live* and
+names all others whose values have changed; these, marked *restart*, take effect at the next start.
+What a client was told when it connected stays so until it connects anew.
 
 This page is written from the key table in `src/config/table.rs`;
 `CORELANE_BLESS=1 cargo test --no-default-features config::` writes it anew.

@@ -284,28 +284,28 @@ section! {
     /// closed, its subscription answered with 0x80.
     "protocol", Table => pub struct ProtocolConfig {
         /// Highest QoS of messages and wills; subscriptions are granted this at most.
-        maximum_qos: u16 = 2, within(0, 2), "", Live;
+        maximum_qos: u16 = 2, within(0, 2), "", Restart;
         /// Whether messages and wills may be retained.
-        retain_available: bool = true, FREE, "", Live;
+        retain_available: bool = true, FREE, "", Restart;
         /// Whether filters may have wildcards.
-        wildcard_available: bool = true, FREE, "", Live;
+        wildcard_available: bool = true, FREE, "", Restart;
         /// Whether subscriptions may have identifiers.
-        subscription_ids_available: bool = true, FREE, "", Live;
+        subscription_ids_available: bool = true, FREE, "", Restart;
         /// Whether there are shared subscriptions.
-        shared_available: bool = true, FREE, "", Live;
+        shared_available: bool = true, FREE, "", Restart;
         /// Keep alive that MQTT 5 clients are told to use, whatever they ask for; 0 leaves it to
         /// them.
-        server_keep_alive_s: u16 = 0, within(0, 65_535), "s", Live;
+        server_keep_alive_s: u16 = 0, within(0, 65_535), "s", Restart;
         /// What clients that ask for response information are told to begin response topics with;
         /// empty tells them nothing.
-        response_topic_prefix: PropertyText = PropertyText::default(), FREE, "", Live;
+        response_topic_prefix: PropertyText = PropertyText::default(), FREE, "", Restart;
         /// Where clients of a listener with `redirect` are sent, such as `"broker.example:1883"`.
-        server_reference: PropertyText = PropertyText::default(), FREE, "", Live;
+        server_reference: PropertyText = PropertyText::default(), FREE, "", Restart;
         /// Whether a payload that is announced as UTF-8 has to be UTF-8.
-        validate_payload_format: bool = false, FREE, "", Live;
+        validate_payload_format: bool = false, FREE, "", Restart;
         /// Whether a client id of MQTT 3.1 may have no more than the 23 characters of that
         /// specification.
-        short_client_ids: bool = false, FREE, "", Live;
+        short_client_ids: bool = false, FREE, "", Restart;
     }
 }
 
@@ -313,12 +313,16 @@ section! {
     /// Ceilings on everything that clients could make grow.
     "limits", Table => pub struct LimitsConfig {
         /// What one core may hold for its clients: stored messages, bytes not yet processed or
-        /// sent, and a flat sum for each session and connection. From 80 % on no new client is
-        /// let in and QoS 0 messages no longer wait for slow readers; from 95 % on QoS 1 and 2
-        /// messages for clients of this core are refused (0x97); at 100 % the client that holds
-        /// most is disconnected and what waits for it dropped. 0 means 60 % of the memory that
-        /// the process may use, divided by the number of shards.
+        /// sent, topic aliases, and a flat sum for each session and connection. From 80 % on no new
+        /// client is let in and QoS 0 messages no longer wait for slow readers; from 95 % on QoS 1
+        /// and 2 messages for clients of this core are refused (0x97); at 100 % the client that
+        /// holds most is disconnected and what waits for it dropped. 0 means 60 % of the memory
+        /// that the process may use, divided by the number of shards.
         memory_bytes: usize = 0, within(0, 1024 * GIB), "bytes", Restart;
+        /// Average length of a core's turns from which it is overloaded: no new client is let in
+        /// and QoS 0 messages no longer wait for slow readers, for at least a second and until
+        /// turns are half as long. 0 means never.
+        overload_lag_ms: u32 = 500, within(0, 60_000), "ms", Live;
         /// Largest packet, fixed header included.
         packet_bytes: usize = 1_048_576, within(128, LARGEST_PACKET), "bytes", Live;
         /// Bytes of packets still incomplete, all connections of one core together.
@@ -359,7 +363,7 @@ section! {
         /// accepts them; 0 gives none.
         topic_alias_maximum_out: u16 = 16, within(0, 255), "aliases", Live;
         /// Memory of one core's match cache; 0 switches it off.
-        match_cache_bytes: usize = 16_777_216, within(0, 64 * GIB), "bytes", Live;
+        match_cache_bytes: usize = 16_777_216, within(0, 64 * GIB), "bytes", Restart;
         /// Sessions on one core, connected or not.
         sessions: usize = 1_000_000, within(1, 16_777_216), "sessions", Live;
         /// Due wills that one tick publishes.

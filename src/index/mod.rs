@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 pub use node::{Node, Slot, Subscriber};
-pub use shared::{GroupName, GroupPick, LocalGroup};
+pub use shared::{GroupName, GroupPick, LocalGroup, Part, Watch};
 pub use strategy::{Hint, ShareStrategy, Strategies};
 
 use crate::base::{CoreSet, Key, ShardId, Slots};
@@ -340,6 +340,22 @@ impl Index {
         self.groups.get_mut(key)?.pick(hint, load)
     }
 
+    /// Counts a message that `owner` picked this group's part for. What is given is what the owners
+    /// know of its load; nothing, where they need not know.
+    pub fn group_arrival(&mut self, key: GroupKey, owner: ShardId) -> Option<&mut Watch> {
+        self.groups.get_mut(key)?.arrive(owner)
+    }
+
+    /// How many messages of `owner` have come for the group; counted where owners have to know.
+    pub fn group_arrived(&self, key: GroupKey, owner: ShardId) -> u32 {
+        self.groups.get(key).map_or(0, |group| group.arrived(owner))
+    }
+
+    /// What the owners know of the group's load.
+    pub fn group_watch(&mut self, key: GroupKey) -> Option<&mut Watch> {
+        self.groups.get_mut(key).map(LocalGroup::watch)
+    }
+
     /// What the group is called; also for a while after its last member left.
     pub fn name_of_group(&self, key: GroupKey) -> Option<Rc<GroupName>> {
         if let Some(group) = self.groups.get(key) {
@@ -390,23 +406,15 @@ impl Index {
 
 /// Share groups at the topics' owner.
 impl Index {
-    /// Notes how many members of `group` on `filter` are homed on `core`, how many of them are
-    /// online, and the group's key there; a `total` of zero removes the core from the group.
-    pub fn set_group_members(
-        &mut self,
-        filter: &TopicFilter,
-        group: &str,
-        core: ShardId,
-        local: u64,
-        online: u32,
-        total: u32,
-    ) {
-        let node = match total {
+    /// Notes the part that `core` has in `group` on `filter`; a total of zero removes the core from
+    /// the group.
+    pub fn set_group_part(&mut self, filter: &TopicFilter, group: &str, core: ShardId, part: Part) {
+        let node = match part.total {
             0 => self.trie.find(filter),
             _ => Some(self.enter(filter)),
         };
         if let Some(node) = node {
-            let share = Share::new(core, local, online, total);
+            let share = Share::new(core, part);
             let strategy = self.strategies.of(group);
             self.change(node, |node| {
                 node.change_groups(|groups| groups.set_share(group, share, strategy));
@@ -443,6 +451,14 @@ impl Index {
         let owned = &mut self.trie.get_mut(key)?.groups.as_mut()?.owned;
         let at = owned.iter().position(|owned| *owned.name == *group)?;
         owned[at].pick(key, at, hint)
+    }
+
+    /// Notes that a message leaves for who was picked.
+    pub fn note_sent(&mut self, pick: &GroupPick) {
+        let groups = self.trie.get_mut(pick.node).and_then(|node| node.groups.as_mut());
+        if let Some(group) = groups.and_then(|all| all.owned.get_mut(pick.position as usize)) {
+            group.sent(pick.core);
+        }
     }
 
     /// The name of the group that a pick was made for; meaningful until the node's groups change.

@@ -4,13 +4,18 @@
 //!
 //! Invariants worth naming:
 //! * a round visits each usable member once, whoever leaves meanwhile;
-//! * no group is empty: the last to leave removes it.
+//! * no group is empty: the last to leave removes it;
+//! * what an owner has sent a group's part and the part has not seen yet is a subtraction: both
+//!   count from the same key of the part.
 
 use super::node::{Subscriber, Subscribers};
 use super::strategy::{Chance, Hint, ShareStrategy, best};
 use super::{GroupKey, NodeKey, SessionKey};
-use crate::base::ShardId;
+use crate::base::{Prng, ShardId, Time};
 use std::rc::Rc;
+
+/// Draws after which the usable members are counted.
+const DRAWS: usize = 8;
 
 /// The members of one share group that are homed on this shard. Lives on one core.
 pub struct LocalGroup {
@@ -22,6 +27,43 @@ pub struct LocalGroup {
     next: usize,
     /// Who has all messages of a sticky group.
     chosen: Option<SessionKey>,
+    /// Messages that came here for the group, by owner; kept where owners are told. Wraps.
+    arrived: Vec<u32>,
+    watch: Watch,
+}
+
+/// What of a group's load its owners were told, and when it is looked at again. Pure value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// The next look; never: the group rests.
+    pub due: Time,
+    /// Time between the last look and the next one, in microseconds.
+    pub pause_us: u64,
+    /// The load that the owners know.
+    pub told: u32,
+    /// Messages have come since they were told.
+    pub stirred: bool,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch { due: Time::NEVER, pause_us: 0, told: 0, stirred: false }
+    }
+}
+
+/// A core's part of a share group, as its home tells an owner. Pure value.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Part {
+    /// The group's key at the home, as bits.
+    pub local: u64,
+    /// Members online.
+    pub online: u32,
+    /// Members; zero: there is no part any more.
+    pub total: u32,
+    /// Messages in flight and waiting of the members online.
+    pub load: u32,
+    /// Messages of this owner that had come for `local` by then; wraps.
+    pub arrived: u32,
 }
 
 /// What a share group is called, on every core. Pure value.
@@ -36,7 +78,31 @@ pub struct GroupName {
 impl LocalGroup {
     pub(super) fn new(node: NodeKey, name: GroupName, strategy: ShareStrategy) -> LocalGroup {
         let members = Subscribers::default();
-        LocalGroup { node, name: Rc::new(name), members, strategy, next: 0, chosen: None }
+        let (arrived, watch) = (Vec::new(), Watch::default());
+        let name = Rc::new(name);
+        LocalGroup { node, name, members, strategy, next: 0, chosen: None, arrived, watch }
+    }
+
+    /// Counts a message of `owner` where owners have to hear of it, and gives what they know.
+    pub(super) fn arrive(&mut self, owner: ShardId) -> Option<&mut Watch> {
+        if self.strategy != ShareStrategy::LeastInflight {
+            return None;
+        }
+        if self.arrived.len() <= owner.index() {
+            self.arrived.resize(owner.index() + 1, 0);
+        }
+        let arrived = &mut self.arrived[owner.index()];
+        *arrived = arrived.wrapping_add(1);
+        self.watch.stirred = true;
+        Some(&mut self.watch)
+    }
+
+    pub(super) fn arrived(&self, owner: ShardId) -> u32 {
+        self.arrived.get(owner.index()).copied().unwrap_or(0)
+    }
+
+    pub(super) fn watch(&mut self) -> &mut Watch {
+        &mut self.watch
     }
 
     /// The member that gets a message. `load` tells how much a member has to do, or that it is
@@ -48,10 +114,7 @@ impl LocalGroup {
     ) -> Option<Subscriber> {
         match self.strategy {
             ShareStrategy::RoundRobin | ShareStrategy::LocalCore => self.in_turn(self.next, load),
-            ShareStrategy::Random => {
-                let start = hint.random.below(self.members.alive());
-                self.in_turn(start, load)
-            }
+            ShareStrategy::Random => self.at_random(hint.random, load),
             ShareStrategy::Sticky => {
                 let chosen = self.chosen.and_then(|session| self.members.position(session));
                 let chosen = chosen.and_then(|at| self.members.get(at)).copied();
@@ -81,6 +144,24 @@ impl LocalGroup {
             }
         }
         None
+    }
+
+    /// One of the usable ones, each with the same chance: a draw that meets another is repeated.
+    /// After some of them the usable ones are counted.
+    fn at_random(
+        &self,
+        random: &mut Prng,
+        mut load: impl FnMut(&Subscriber) -> Option<u32>,
+    ) -> Option<Subscriber> {
+        for _ in 0..DRAWS {
+            let member = *self.members.get(random.below(self.members.alive().max(1)))?;
+            if load(&member).is_some() {
+                return Some(member);
+            }
+        }
+        let members = (0..self.members.alive()).filter_map(|at| self.members.get(at));
+        let usable: Vec<_> = members.filter(|member| load(member).is_some()).copied().collect();
+        (!usable.is_empty()).then(|| usable[random.below(usable.len())])
     }
 
     fn by_hash(
@@ -141,7 +222,7 @@ impl NodeGroups {
     pub(super) fn set_share(&mut self, group: &str, share: Share, strategy: ShareStrategy) {
         let at = self.owned.iter().position(|owned| *owned.name == *group);
         match at {
-            None if share.total == 0 => {}
+            None if share.part.total == 0 => {}
             None => {
                 let name = group.into();
                 let shares = vec![share];
@@ -176,21 +257,26 @@ pub struct GroupPick {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     pub(super) core: ShardId,
-    pub(super) local: u64,
-    pub(super) online: u32,
-    pub(super) total: u32,
+    pub(super) part: Part,
+    /// Messages sent to this part since it has its key; wraps.
+    sent: u32,
     /// Credit of the smooth weighted round robin.
     credit: i64,
 }
 
 impl Share {
-    pub(super) fn new(core: ShardId, local: u64, online: u32, total: u32) -> Share {
-        Share { core, local, online, total, credit: 0 }
+    pub(super) fn new(core: ShardId, part: Part) -> Share {
+        Share { core, part, sent: 0, credit: 0 }
+    }
+
+    /// What its members have to do: as told last, and what was sent and is not in that.
+    fn load(&self) -> u64 {
+        u64::from(self.part.load) + u64::from(self.sent.wrapping_sub(self.part.arrived))
     }
 
     /// Members online count; where nobody is online anywhere, all members do.
     fn weight(&self, anybody_online: bool) -> i64 {
-        i64::from(if anybody_online { self.online } else { self.total })
+        i64::from(if anybody_online { self.part.online } else { self.part.total })
     }
 }
 
@@ -206,14 +292,17 @@ pub(super) struct OwnedGroup {
 impl OwnedGroup {
     fn set(&mut self, mut share: Share) {
         match self.shares.binary_search_by_key(&share.core, |other| other.core) {
-            Ok(at) if share.total == 0 => {
+            Ok(at) if share.part.total == 0 => {
                 self.shares.remove(at);
             }
             Ok(at) => {
                 share.credit = self.shares[at].credit;
+                if share.part.local == self.shares[at].part.local {
+                    share.sent = self.shares[at].sent;
+                }
                 self.shares[at] = share;
             }
-            Err(_) if share.total == 0 => return,
+            Err(_) if share.part.total == 0 => return,
             Err(at) => self.shares.insert(at, share),
         }
         self.settle();
@@ -235,7 +324,7 @@ impl OwnedGroup {
     }
 
     fn anybody_online(&self) -> bool {
-        self.shares.iter().any(|share| share.online > 0)
+        self.shares.iter().any(|share| share.part.online > 0)
     }
 
     /// The core that gets a message.
@@ -247,7 +336,8 @@ impl OwnedGroup {
     ) -> Option<GroupPick> {
         let online = self.anybody_online();
         let at = match self.strategy {
-            ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => self.in_turn(online),
+            ShareStrategy::RoundRobin => self.in_turn(online, |_| true),
+            ShareStrategy::LeastInflight => self.idlest(online),
             ShareStrategy::Random => self.by_hash(hint.random.next_u64(), online),
             ShareStrategy::HashClient => self.by_hash(hint.publisher, online),
             ShareStrategy::HashTopic => self.by_hash(hint.topic_key(), online),
@@ -255,11 +345,29 @@ impl OwnedGroup {
             ShareStrategy::LocalCore => self
                 .usable_at(hint.near, online)
                 .or_else(|| self.usable_at(hint.me, online))
-                .or_else(|| self.in_turn(online)),
+                .or_else(|| self.in_turn(online, |_| true)),
         }?;
         let share = &self.shares[at];
         let position = position as u32;
-        Some(GroupPick { core: share.core, local: share.local, node, position, online })
+        Some(GroupPick { core: share.core, local: share.part.local, node, position, online })
+    }
+
+    /// Notes that a message leaves for `core`.
+    pub(super) fn sent(&mut self, core: ShardId) {
+        if self.strategy == ShareStrategy::LeastInflight
+            && let Ok(at) = self.shares.binary_search_by_key(&core, |share| share.core)
+        {
+            self.shares[at].sent = self.shares[at].sent.wrapping_add(1);
+        }
+    }
+
+    /// The core with the least to do per member online; among equals in turn, by their members.
+    fn idlest(&mut self, online: bool) -> Option<usize> {
+        let usable = self.shares.iter().filter(|share| share.part.online > 0);
+        let loads = usable.map(|share| (share.load(), u64::from(share.part.online)));
+        let least = loads.min_by(|one, other| (one.0 * other.1).cmp(&(other.0 * one.1)));
+        let Some((load, members)) = least else { return self.in_turn(online, |_| true) };
+        self.in_turn(online, |share| share.load() * members == load * u64::from(share.part.online))
     }
 
     fn usable_at(&self, core: ShardId, online: bool) -> Option<usize> {
@@ -282,13 +390,14 @@ impl OwnedGroup {
         Some(at)
     }
 
-    /// The core whose turn it is, by smooth weighted round robin: each core gains its weight, the
-    /// richest is picked and pays the sum. Equal credits go to the lowest core.
-    fn in_turn(&mut self, online: bool) -> Option<usize> {
+    /// The core whose turn it is among those that `may` have it, by smooth weighted round robin:
+    /// each gains its weight, the richest is picked and pays the sum. Equal credits go to the
+    /// lowest core.
+    fn in_turn(&mut self, online: bool, may: impl Fn(&Share) -> bool) -> Option<usize> {
         let (mut round, mut richest) = (0, None);
         for at in 0..self.shares.len() {
             let weight = self.shares[at].weight(online);
-            if weight == 0 {
+            if weight == 0 || !may(&self.shares[at]) {
                 continue;
             }
             self.shares[at].credit += weight;

@@ -23,7 +23,8 @@ pub enum ShareStrategy {
     HashTopic,
     /// A member on the publisher's core, else on the owner's, else in turn.
     LocalCore,
-    /// On the chosen core the member with the fewest messages in flight and waiting; cores in turn.
+    /// The core with the fewest messages in flight and waiting per member online, and on it the
+    /// member with the fewest.
     LeastInflight,
 }
 

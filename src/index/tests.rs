@@ -35,6 +35,10 @@ fn subscriber(number: u32) -> Subscriber {
     }
 }
 
+fn part(online: u32, total: u32) -> Part {
+    Part { online, total, ..Part::default() }
+}
+
 fn index() -> Index {
     Index::new(7, 1 << 20)
 }
@@ -158,7 +162,8 @@ impl Model {
                     _ => held.shares.insert((group, core)),
                 };
                 let online = online.min(total);
-                index.set_group_members(filter, group, ShardId(core), 1, online, total);
+                let part = Part { local: 1, online, total, ..Part::default() };
+                index.set_group_part(filter, group, ShardId(core), part);
             }
             Op::Pin => {
                 let pinned = index.find(filter).is_some_and(|node| index.pin(node));
@@ -400,14 +405,8 @@ fn a_pick_skips_who_is_not_usable() {
 fn cores_take_turns_by_the_members_they_have_online() {
     let mut index = index();
     let mut set = |core, online, total| {
-        index.set_group_members(
-            filter("f/#"),
-            "g",
-            ShardId(core),
-            40 + u64::from(core),
-            online,
-            total,
-        );
+        let part = Part { local: 40 + u64::from(core), ..part(online, total) };
+        index.set_group_part(filter("f/#"), "g", ShardId(core), part);
         let matched = index.matches(topic("f"));
         let mut picks = Vec::new();
         (0..400).for_each(|_| index.pick_cores(&matched, &mut hint(&mut Prng::new(1)), &mut picks));
@@ -434,9 +433,9 @@ fn cores_take_turns_by_the_members_they_have_online() {
 #[test]
 fn turns_of_cores_are_spread_evenly() {
     let mut index = index();
-    index.set_group_members(filter("f"), "g", ShardId(0), 0, 5, 5);
-    index.set_group_members(filter("f"), "g", ShardId(1), 0, 1, 1);
-    index.set_group_members(filter("f"), "g", ShardId(2), 0, 1, 1);
+    index.set_group_part(filter("f"), "g", ShardId(0), part(5, 5));
+    index.set_group_part(filter("f"), "g", ShardId(1), part(1, 1));
+    index.set_group_part(filter("f"), "g", ShardId(2), part(1, 1));
     let picks: Vec<u8> = (0..14)
         .map(|_| {
             index
@@ -540,4 +539,68 @@ fn a_big_node_stays_quick_and_true() {
 fn a_node_stays_small() {
     assert!(size_of::<Node>() <= 144, "{}", size_of::<Node>());
     assert!(size_of::<Subscriber>() <= 16, "{}", size_of::<Subscriber>());
+}
+
+#[test]
+fn by_chance_each_member_online_has_the_same_chance() {
+    const DRAWS: u32 = 12_000;
+    // Few online among many: the draws that miss are followed by a count.
+    for (members, online) in [(6u32, vec![0, 2, 3, 5]), (40, vec![3, 4, 17])] {
+        let mut index = index();
+        let named = vec![(Box::from("g"), ShareStrategy::Random)];
+        index.set_strategies(Strategies { named, ..Strategies::default() });
+        let joins = (0..members).map(|n| index.join_group(filter("f"), "g", subscriber(n)).group);
+        let group = joins.last().expect("somebody joined");
+        let (mut random, mut counts) = (Prng::new(11), BTreeMap::new());
+        for _ in 0..DRAWS {
+            let usable =
+                |member: &Subscriber| online.contains(&member.session.index()).then_some(0);
+            let member =
+                index.pick(group, &mut hint(&mut random), usable).expect("some are online");
+            *counts.entry(member.session.index()).or_insert(0u32) += 1;
+        }
+        assert!(counts.keys().eq(&online), "{counts:?}");
+        let even = f64::from(DRAWS) / online.len() as f64;
+        let off = counts.values().map(|count| (f64::from(*count) - even).powi(2) / even);
+        // Chi-square of three degrees of freedom is above this once in ten thousand.
+        assert!(off.sum::<f64>() < 21.1, "{counts:?}");
+        assert_eq!(index.pick(group, &mut hint(&mut random), |_| None), None);
+    }
+}
+
+/// Picks `count` times as an owner that sends each message; how many each core got.
+fn sent(index: &mut Index, count: usize) -> [usize; 3] {
+    let mut counts = [0; 3];
+    for _ in 0..count {
+        let pick = index.pick_core_for(filter("f"), "g", &mut hint(&mut Prng::new(1)));
+        let pick = pick.expect("somebody is there");
+        index.note_sent(&pick);
+        counts[pick.core.index()] += 1;
+    }
+    counts
+}
+
+#[test]
+fn the_core_with_the_least_to_do_for_each_member_is_picked() {
+    let mut index = index();
+    index.set_strategies(Strategies { default: ShareStrategy::LeastInflight, named: Vec::new() });
+    let tell = |index: &mut Index, core, part| {
+        index.set_group_part(filter("f"), "g", ShardId(core), part);
+    };
+    tell(&mut index, 0, Part { load: 10, ..part(1, 1) });
+    tell(&mut index, 1, Part { load: 12, ..part(2, 3) });
+    tell(&mut index, 2, Part { load: 0, ..part(0, 9) });
+    assert_eq!(sent(&mut index, 8), [0, 8, 0], "up to ten for each");
+    assert_eq!(sent(&mut index, 30), [10, 20, 0], "then evenly, with what was sent counted");
+    // Core 1 has seen 20 of its 28, and finished all of them.
+    tell(&mut index, 1, Part { load: 0, arrived: 20, ..part(2, 3) });
+    assert_eq!(sent(&mut index, 32), [0, 32, 0], "eight are under way, forty are twenty each");
+    // A new key of its own: nothing was sent to that.
+    tell(&mut index, 0, Part { local: 1, ..part(1, 1) });
+    assert_eq!(sent(&mut index, 20), [20, 0, 0]);
+    // A message that is picked for and waits is not sent.
+    let mut waits = || index.pick_core_for(filter("f"), "g", &mut hint(&mut Prng::new(1)));
+    let cores: BTreeSet<u8> = (0..9).filter_map(|_| waits()).map(|pick| pick.core.0).collect();
+    assert_eq!(cores, BTreeSet::from([0, 1]));
+    assert_eq!(sent(&mut index, 30), [10, 20, 0]);
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::base::Chunk;
+
 use super::driver::{Accepting, Driver, Due};
 use super::event::Event;
 use super::key::SocketKey;
@@ -96,7 +98,7 @@ impl Driver {
         &mut self,
         key: SocketKey,
         result: Result<usize, Errno>,
-        mut buffer: Vec<u8>,
+        buffer: Chunk,
         on_event: &mut impl FnMut(Event<'_>),
     ) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
@@ -117,7 +119,7 @@ impl Driver {
         }
         socket.sending = false;
         let bytes = buffer.len() as u64;
-        buffer.clear();
+        let buffer = buffer.into_spare();
         match failure {
             Some(error) => on_event(Event::SendFailed { key, error, buffer }),
             None => {

@@ -21,7 +21,7 @@ use super::event::{Counters, DriverSettings, Event};
 use super::key::{Kind, SocketKey, Tag};
 use super::ring::Ring;
 use super::socket::{Phase, Receive, Socket, Sockets, Wanted};
-use crate::base::{Time, Wheel};
+use crate::base::{Chunk, Time, Wheel};
 
 /// Most deadlines looked at in one round of [`Driver::expire`].
 const EXPIRE_BATCH: usize = 1024;
@@ -168,14 +168,15 @@ impl Driver {
         }
     }
 
-    /// Sends the whole buffer; it comes back with [`Event::Sent`] or [`Event::SendFailed`].
+    /// Sends the whole chunk; its memory comes back with [`Event::Sent`] or [`Event::SendFailed`].
     ///
     /// # Errors
-    /// Gives the buffer back when the socket is closing or the key stale.
+    /// Gives the chunk back when the socket is closing or the key stale.
     ///
     /// # Panics
-    /// When a send is in flight (see [`Driver::sending`]) or the buffer is empty.
-    pub fn send(&mut self, key: SocketKey, buffer: Vec<u8>) -> Result<(), Vec<u8>> {
+    /// When a send is in flight (see [`Driver::sending`]) or the chunk is empty.
+    pub fn send(&mut self, key: SocketKey, chunk: impl Into<Chunk>) -> Result<(), Chunk> {
+        let buffer = chunk.into();
         let socket = match self.sockets.get_mut(key) {
             Some(socket) if socket.phase == Phase::Open => socket,
             _ => return Err(buffer),

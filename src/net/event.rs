@@ -65,7 +65,7 @@ pub enum Event<'a> {
     Sent {
         /// Which socket.
         key: SocketKey,
-        /// The buffer given to [`Driver::send`], emptied.
+        /// The memory of what was given to [`Driver::send`], emptied; none where it is shared.
         buffer: Vec<u8>,
     },
     /// The buffer was not sent completely. Also comes while the socket is closing.
@@ -74,7 +74,7 @@ pub enum Event<'a> {
         key: SocketKey,
         /// Why; `CANCELED` where the deadline of a close ended it.
         error: Errno,
-        /// The buffer given to [`Driver::send`], emptied.
+        /// The memory of what was given to [`Driver::send`], emptied; none where it is shared.
         buffer: Vec<u8>,
     },
     /// The fd is closed and the index may be registered again. The last event of a socket.

@@ -24,6 +24,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use super::buffers::{Buffers, Filled, GROUP};
 use super::event::DriverSettings;
 use super::key::{Kind, SocketKey, Tag};
+use crate::base::Chunk;
 
 /// The kernel moves at most this much in one operation.
 const SEND_BYTES_MAX: usize = 1 << 30;
@@ -32,7 +33,7 @@ const SEND_BYTES_MAX: usize = 1 << 30;
 pub(super) enum Completion {
     Accepted { listener: u16, fd: Result<OwnedFd, Errno>, more: bool },
     Received { tag: Tag, result: Result<usize, Errno>, buffer: Option<Filled>, more: bool },
-    Sent { tag: Tag, result: Result<usize, Errno>, buffer: Vec<u8> },
+    Sent { tag: Tag, result: Result<usize, Errno>, buffer: Chunk },
     Woken,
     TimedOut,
     Cancelled,
@@ -43,7 +44,7 @@ pub(super) struct Ring {
     io: IoUring,
     buffers: Buffers,
     /// Bytes of the send in flight, by socket index; empty where none is.
-    outgoing: Vec<Vec<u8>>,
+    outgoing: Vec<Chunk>,
     /// Operations that found the submission queue full even after a submit.
     delayed: VecDeque<squeue::Entry>,
     /// Receives and sends in the kernel: operations that use our memory.
@@ -127,16 +128,10 @@ impl Ring {
     ///
     /// # Panics
     /// When a send of this index is in flight, or nothing is left to send.
-    pub(super) fn send(
-        &mut self,
-        key: SocketKey,
-        fd: BorrowedFd<'_>,
-        buffer: Vec<u8>,
-        from: usize,
-    ) {
+    pub(super) fn send(&mut self, key: SocketKey, fd: BorrowedFd<'_>, buffer: Chunk, from: usize) {
         let index = key.index as usize;
         if self.outgoing.len() <= index {
-            self.outgoing.resize_with(index + 1, Vec::new);
+            self.outgoing.resize_with(index + 1, Chunk::default);
         }
         assert!(self.outgoing[index].is_empty(), "one send in flight per socket");
         assert!(from < buffer.len(), "a send has bytes");
@@ -212,8 +207,8 @@ impl Ring {
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: entries are built by the methods above alone. A send points into a `Vec` that
-        // `outgoing` owns unchanged until its completion; receives use the provided buffers that
+        // SAFETY: entries are built by the methods above alone. A send points into a `Chunk` that
+        // `outgoing` owns unchanged until its completion (what it shares is never changed); receives use the provided buffers that
         // `buffers` owns; timeouts point to the boxed timespec, which the kernel copies while it
         // takes the entry; accept, poll and cancel use no memory of ours. `Drop` waits for all.
         unsafe { self.io.submission().push(entry).is_ok() }

@@ -399,7 +399,7 @@ fn the_next_tenant_of_an_index_is_a_stranger() {
     driver.read_stream(new);
     driver.pause(old);
     driver.close(old, Time::default());
-    assert_eq!(driver.send(old, vec![1]), Err(vec![1]));
+    assert_eq!(driver.send(old, vec![1]), Err(vec![1].into()));
     assert!(!driver.sending(new) && driver.fd(old).is_none());
     second.write_all(b"for the second").expect("a socket has room");
     let seen = next(&mut driver);

@@ -139,8 +139,11 @@ impl Reactor {
     /// # Errors
     /// When the ring itself fails: the core can't go on.
     pub async fn run(mut self, requests: &Requests, sleeper: &Sleeper) -> io::Result<Shard> {
-        let mut idle_since: Option<Time> = None;
+        let (mut idle_since, mut revision): (Option<Time>, u64) = (None, 0);
         loop {
+            if let Some(live) = requests.newer(&mut revision) {
+                self.shard.reconfigure(&live);
+            }
             let now = self.clock.now();
             self.usage.mark(now, Doing::Work);
             let turn = self.turn(now)?;
@@ -166,6 +169,7 @@ impl Reactor {
     fn turn(&mut self, now: Time) -> io::Result<Turn> {
         self.heart.beat(now, Stage::Reap);
         self.shard.begin(now);
+        self.shard.lagged(self.usage.take_turn_us());
         self.driver.expire(now);
         if self.inflow.is_crumbs(now) && !self.laden && !self.settings.gather.is_zero() {
             self.usage.was(Doing::Poll);
@@ -298,10 +302,10 @@ impl Reactor {
         if self.driver.sending(key.into()) {
             return false;
         }
-        if let Some(buffer) = self.shard.take_output(key) {
-            if let Err(buffer) = self.driver.send(key.into(), buffer) {
-                self.shard.sent(key, buffer);
-            } else if !self.closing.contains_key(&key.to_bits()) {
+        if let Some(chunk) = self.shard.take_output(key) {
+            if let Err(chunk) = self.driver.send(key.into(), chunk) {
+                self.shard.sent(key, chunk);
+            } else if !self.closing.contains_key(&key.to_bits()) || self.shard.has_output(key) {
                 return true;
             }
         }

@@ -1,15 +1,17 @@
 //! Signals of the operator, turned into flags that every core reads and wake-ups that make it
-//! look: SIGTERM and SIGINT drain, a second one stops at once, SIGHUP reloads.
+//! look: SIGTERM and SIGINT drain, a second one stops at once, SIGHUP reloads. A reload gives the
+//! cores settings, which each of them takes between two turns.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::doorbell::Waker;
+use crate::shard::Live;
 
 /// Whether and how the process is to end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -26,6 +28,9 @@ pub enum Stopping {
 #[derive(Debug, Default)]
 pub struct Requests {
     stops: AtomicU8,
+    /// How often the configuration was read again; written after `live`.
+    revision: AtomicU64,
+    live: Mutex<Option<Arc<Live>>>,
     wakers: Vec<Arc<Waker>>,
 }
 
@@ -49,6 +54,24 @@ impl Requests {
         let more = |stops: u8| Some(stops.saturating_add(1));
         let _ = self.stops.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         self.wake_all();
+    }
+
+    /// Gives all cores other settings.
+    pub fn reconfigure(&self, live: Live) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(live));
+        self.revision.fetch_add(1, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// The latest settings, where there were others since `known`, which is brought up to date.
+    /// Takes the lock only then.
+    pub fn newer(&self, known: &mut u64) -> Option<Arc<Live>> {
+        let revision = self.revision.load(Ordering::Acquire);
+        if revision == *known {
+            return None;
+        }
+        *known = revision;
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn wake_all(&self) {

@@ -22,12 +22,13 @@ pub struct Usage {
     doing: Doing,
     spent_us: [u64; 3],
     lag_us_max: u64,
+    turn_us: u64,
 }
 
 impl Usage {
     /// A core that starts working at `now`.
     pub fn new(now: Time) -> Usage {
-        Usage { marked: now, doing: Doing::Work, spent_us: [0; 3], lag_us_max: 0 }
+        Usage { marked: now, doing: Doing::Work, spent_us: [0; 3], lag_us_max: 0, turn_us: 0 }
     }
 
     /// At `now` the core ends what it did and begins to do `next`.
@@ -37,6 +38,7 @@ impl Usage {
         self.spent_us[self.doing as usize] += spent;
         if self.doing == Doing::Work {
             self.lag_us_max = self.lag_us_max.max(spent);
+            self.turn_us += spent;
         }
         (self.marked, self.doing) = (now, next);
     }
@@ -50,6 +52,12 @@ impl Usage {
     /// Microseconds of [`Doing::Work`], [`Doing::Poll`] and [`Doing::Sleep`] up to the last mark.
     pub fn spent_us(&self) -> [u64; 3] {
         self.spent_us
+    }
+
+    /// Microseconds of work since the last call, up to the last mark.
+    #[inline]
+    pub fn take_turn_us(&mut self) -> u64 {
+        std::mem::take(&mut self.turn_us)
     }
 
     /// Microseconds of the longest stretch of work since the last call.
@@ -74,5 +82,6 @@ mod tests {
         assert_eq!(usage.spent_us(), [153, 7, 1000]);
         assert_eq!(usage.take_lag_us_max(), 100);
         assert_eq!(usage.take_lag_us_max(), 0);
+        assert_eq!((usage.take_turn_us(), usage.take_turn_us()), (153, 0));
     }
 }

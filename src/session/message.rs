@@ -7,6 +7,9 @@ use bytes::Bytes;
 use std::cell::Cell;
 use std::rc::Rc;
 
+/// From here on a payload is sent from where it is stored instead of being copied for each client.
+pub const LARGE_PAYLOAD_BYTES: usize = 32 * 1024;
+
 /// The payload of a message in passing.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {
@@ -23,6 +26,12 @@ impl<'a> Payload<'a> {
             Payload::Inline(bytes) => bytes,
             Payload::Shared(bytes) => bytes,
         }
+    }
+
+    /// Whether it is sent from where it is stored.
+    #[inline]
+    pub fn is_large(self) -> bool {
+        self.bytes().len() >= LARGE_PAYLOAD_BYTES
     }
 }
 
@@ -48,9 +57,17 @@ pub struct MessageView<'a> {
 }
 
 impl MessageView<'_> {
+    /// Bytes of topic, properties and payload.
+    pub fn content_bytes(&self) -> usize {
+        self.topic.len() + self.properties.len() + self.payload.bytes().len()
+    }
+
     /// Copies the message into a slot of the core that `ledger` belongs to.
     pub fn store(&self, ledger: &Ledger) -> Rc<Message> {
         let (inline, shared) = match self.payload {
+            Payload::Inline(bytes) if bytes.len() >= LARGE_PAYLOAD_BYTES => {
+                (&[][..], Some(Bytes::copy_from_slice(bytes)))
+            }
             Payload::Inline(bytes) => (bytes, None),
             Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
         };
@@ -135,6 +152,16 @@ impl Message {
 
     /// Bytes of memory that the message holds, allocation overhead left out.
     pub fn bytes(&self) -> usize {
-        size_of::<Message>() + self.text.len() + self.shared.as_ref().map_or(0, Bytes::len)
+        size_of::<Message>() + self.content_bytes()
+    }
+
+    /// Bytes of topic, properties and payload.
+    pub fn content_bytes(&self) -> usize {
+        self.text.len() + self.shared.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// As [`Message::content_bytes`], of `count` messages that hold `bytes` in all.
+    pub fn contents(count: usize, bytes: usize) -> usize {
+        bytes.saturating_sub(count * size_of::<Message>())
     }
 }

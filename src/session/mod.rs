@@ -15,7 +15,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use message::{Ledger, Message, MessageView, Payload};
+pub use message::{LARGE_PAYLOAD_BYTES, Ledger, Message, MessageView, Payload};
 pub use outbox::{Outbox, OutboxLimits, Overflow, Pushed};
 pub use pending::{PendingAck, PendingAcks};
 pub use receive::{Arrival, Receiving};

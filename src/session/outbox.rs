@@ -31,8 +31,8 @@ pub struct OutboxLimits {
 pub enum Pushed {
     /// It waits.
     Queued,
-    /// It waits; so many older ones were dropped for it.
-    Displaced(usize),
+    /// It waits; so many older ones, of so many bytes, were dropped for it.
+    Displaced(usize, usize),
     /// It was dropped.
     Dropped,
     /// It was dropped and the connection is to be closed.
@@ -61,7 +61,7 @@ impl<M> Outbox<M> {
         limits: OutboxLimits,
         policy: Overflow,
     ) -> Pushed {
-        let mut displaced = 0;
+        let (mut displaced, before) = (0, self.bytes);
         while self.is_full(bytes, limits) {
             match policy {
                 Overflow::DropOldest if self.pop().is_some() => displaced += 1,
@@ -71,9 +71,10 @@ impl<M> Outbox<M> {
                 Overflow::Disconnect => return Pushed::Disconnect,
             }
         }
+        let freed = before - self.bytes;
         self.queue.push_back((message, bytes));
         self.bytes += bytes;
-        if displaced == 0 { Pushed::Queued } else { Pushed::Displaced(displaced) }
+        if displaced == 0 { Pushed::Queued } else { Pushed::Displaced(displaced, freed) }
     }
 
     fn is_full(&self, bytes: usize, limits: OutboxLimits) -> bool {

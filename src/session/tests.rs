@@ -118,7 +118,7 @@ proptest! {
         for (serial, bytes) in pushes.into_iter().enumerate() {
             match outbox.push(serial, bytes, limits, policies[policy]) {
                 Pushed::Queued => model.push_back(serial),
-                Pushed::Displaced(count) => {
+                Pushed::Displaced(count, _) => {
                     model.drain(..count);
                     model.push_back(serial);
                 }

@@ -71,6 +71,9 @@ impl Shard {
         if local && !self.fanouts.is_empty() && FanOut::conflicts(&self.fanouts, view) {
             return Err(Cause::FanOut);
         }
+        if !picked.is_empty() {
+            self.picks.iter().for_each(|pick| self.index.note_sent(pick));
+        }
         self.sequence += 1;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         self.clients.counters.messages_accepted += 1;
@@ -87,7 +90,7 @@ impl Shard {
             for at in 0..self.picks.len() {
                 let pick = self.picks[at];
                 if pick.core == self.me {
-                    self.deliver_to_group(pick.local, pick.online, view);
+                    self.deliver_to_group(pick.local, pick.online, view, self.me);
                 }
             }
         }
@@ -146,7 +149,7 @@ impl Shard {
             return;
         }
         if view.qos == QoS::AtMostOnce && self.mesh.full().contains(self.me) {
-            return self.clients.dropped(DropCause::RetainedLimit, 1);
+            return self.clients.drop_one(DropCause::RetainedLimit, view);
         }
         let message = view.store(&self.clients.ledger);
         let bytes = message.bytes() + view.topic.len();
@@ -156,7 +159,7 @@ impl Shard {
             // A figure that has no room is no loss to anybody.
             _ if view.publisher == PublisherId::BROKER => {}
             SetOutcome::RefusedCount | SetOutcome::RefusedBytes => {
-                self.clients.dropped(DropCause::RetainedLimit, 1);
+                self.clients.drop_one(DropCause::RetainedLimit, view);
             }
         }
     }

@@ -54,7 +54,11 @@ impl Shard {
             return refuse(ReasonCode::SERVER_UNAVAILABLE, "the server is shutting down");
         }
         if self.clients.pressure > Pressure::Low {
-            return refuse(ReasonCode::SERVER_BUSY, "the server has no memory for another client");
+            let what = match self.clients.overloaded {
+                true => "the server has no time for another client",
+                false => "the server has no memory for another client",
+            };
+            return refuse(ReasonCode::SERVER_BUSY, what);
         }
         if !settings.anonymous.get(usize::from(listener)).is_some_and(|anonymous| *anonymous) {
             // Nobody can prove who they are yet, so nobody comes in.

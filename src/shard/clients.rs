@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::slow::Slow;
 use crate::base::{ShardId, Slots, Time};
 use crate::codec::{self, PublishOut, ReasonCode, Version};
-use crate::session::Ledger;
+use crate::session::{Ledger, MessageView, Payload};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -25,6 +25,8 @@ pub(super) struct Output {
     pub(super) spare: Vec<Vec<u8>>,
     /// Encoded bytes that clients have not taken yet, but for each connection's last packet.
     pub(super) bytes: usize,
+    /// Bytes of the topic aliases of all connections, in both directions.
+    pub(super) aliases: usize,
 }
 
 impl Output {
@@ -56,14 +58,27 @@ impl Connection {
         &mut self.out
     }
 
-    /// Writes a PUBLISH that [`Connection::fit`] has named.
+    /// Writes a PUBLISH that [`Connection::fit`] has named and that carries `payload`.
     #[inline]
-    pub(super) fn write(&mut self, packet: &PublishOut<'_>, output: &mut Output) {
-        packet.encode(self.version, self.writer(output));
+    pub(super) fn write(
+        &mut self,
+        packet: &PublishOut<'_>,
+        payload: Payload<'_>,
+        output: &mut Output,
+    ) {
+        match payload {
+            Payload::Shared(bytes) if payload.is_large() => {
+                packet.encode_head(self.version, 0, self.writer(output));
+                output.bytes += self.push_shared(bytes.clone());
+            }
+            Payload::Inline(_) | Payload::Shared(_) => {
+                packet.encode(self.version, self.writer(output));
+            }
+        }
         if let Some(alias) = packet.alias
             && !packet.topic.is_empty()
         {
-            self.named(alias, packet.topic);
+            self.named(alias, packet.topic, output);
         }
     }
 }
@@ -95,6 +110,8 @@ pub(super) struct Clients {
     pub(super) ledger: Ledger,
     /// How much of its memory this core has used up.
     pub(super) pressure: Pressure,
+    /// Its turns have become too long.
+    pub(super) overloaded: bool,
     /// Outboxes close to their bounds, where `overflow` is `refuse`.
     pub(super) full_outboxes: usize,
     /// Who does not keep up.
@@ -122,6 +139,7 @@ impl Clients {
             unfinished: 0,
             ledger: Ledger::default(),
             pressure: Pressure::default(),
+            overloaded: false,
             full_outboxes: 0,
             slow: Slow::default(),
         }
@@ -244,8 +262,15 @@ impl Clients {
         self.connections.get_mut(key).filter(|connection| connection.phase == Phase::Open)
     }
 
-    /// Counts `count` deliveries that did not happen.
-    pub(super) fn dropped(&mut self, cause: DropCause, count: usize) {
-        self.counters.dropped(cause, count);
+    /// Counts `count` deliveries of `bytes` in all that did not happen.
+    pub(super) fn dropped(&mut self, cause: DropCause, count: usize, bytes: usize) {
+        self.counters.dropped(cause, count, bytes);
+    }
+
+    /// Counts one delivery that did not happen. Apart, so that those that happen don't pay for it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn drop_one(&mut self, cause: DropCause, view: &MessageView<'_>) {
+        self.dropped(cause, 1, view.content_bytes());
     }
 }

@@ -12,7 +12,7 @@ use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Shard};
 use crate::base::{Key, PublisherId, ShardId, Time};
-use crate::codec::{self, ConnackOut, Connect, Frame, PacketType, QoS, ReasonCode, Version};
+use crate::codec::{self, ConnackOut, Connect, Frame, PacketType, ReasonCode, Version};
 use crate::mesh::{Attachment, Carried};
 use crate::session::{MessageView, Outbox, Payload, Receiving, Window};
 use crate::topic::Identity;
@@ -69,7 +69,11 @@ impl Shard {
         if let Err(refusal) = self.admit(&connect, client_id, listener) {
             return self.turn_away(key, &connect, client_id, refusal);
         }
-        self.establish(key, &connect, client_id);
+        let answer = match self.connack(&connect, client_id) {
+            Ok(answer) => answer,
+            Err(refusal) => return self.turn_away(key, &connect, client_id, refusal),
+        };
+        self.establish(key, &connect, client_id, answer);
         Flow::Next
     }
 
@@ -91,8 +95,15 @@ impl Shard {
         unreachable!("identifiers are drawn until one fits")
     }
 
-    fn establish(&mut self, key: ConnectionKey, connect: &Connect<'_>, client_id: &str) {
+    fn establish(
+        &mut self,
+        key: ConnectionKey,
+        connect: &Connect<'_>,
+        client_id: &str,
+        answer: ConnackOut<'_>,
+    ) {
         let (slot, present) = self.claim_session(connect, client_id);
+        let promised = self.promises(&answer);
         self.lobby = self.lobby.saturating_sub(1);
         self.clients.counters.connects += 1;
         let keep_alive_s = self.keep_alive_s(connect);
@@ -110,18 +121,16 @@ impl Shard {
         }
         connection.problem_information = properties.request_problem_information;
         connection.keep_alive_s = keep_alive_s;
+        connection.promised = promised;
         let maximum = properties.receive_maximum.map_or(u16::MAX, std::num::NonZeroU16::get);
         connection.receive_maximum = maximum.min(self.clients.settings.session.max_inflight);
         let ours = self.clients.settings.limits.topic_alias_maximum_out;
         connection.alias_maximum = properties.topic_alias_maximum.min(ours);
         connection.maximum_packet =
             properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get);
-        let expiry_s = self.attach(slot, key, connect);
+        self.attach(slot, key, connect);
         self.arm_keep_alive(key);
-        if !self.acknowledge_connect(key, connect, client_id, present, expiry_s) {
-            // Nothing may be sent without it.
-            return self.end_connection(key, Ending::Refused);
-        }
+        self.acknowledge_connect(key, connect, ConnackOut { session_present: present, ..answer });
         self.commands.push_back(Command::Established(key));
         let (version, session_present) = (connect.version, present);
         self.tell_of(
@@ -191,16 +200,24 @@ impl Shard {
         }
     }
 
-    /// Joins session and connection; returns the session expiry in force.
-    fn attach(&mut self, slot: SessionSlot, key: ConnectionKey, connect: &Connect<'_>) -> u32 {
-        let will = connect.will.as_ref().map(|will| self.make_will(slot, will));
-        let settings = &self.clients.settings.session;
-        let asked = match connect.version {
+    /// The session expiry that a client asks for, in seconds.
+    fn asked_expiry_s(&self, connect: &Connect<'_>) -> u32 {
+        match connect.version {
             Version::V5 => connect.properties.session_expiry.unwrap_or(0),
             Version::V31 | Version::V311 if connect.clean_start => 0,
-            Version::V31 | Version::V311 => settings.v3_expiry_s,
-        };
-        let expiry_s = asked.min(settings.max_expiry_s);
+            Version::V31 | Version::V311 => self.clients.settings.session.v3_expiry_s,
+        }
+    }
+
+    /// The session expiry that it gets.
+    pub(super) fn expiry_s(&self, connect: &Connect<'_>) -> u32 {
+        self.asked_expiry_s(connect).min(self.clients.settings.session.max_expiry_s)
+    }
+
+    /// Joins session and connection.
+    fn attach(&mut self, slot: SessionSlot, key: ConnectionKey, connect: &Connect<'_>) {
+        let will = connect.will.as_ref().map(|will| self.make_will(slot, will));
+        let (asked, expiry_s) = (self.asked_expiry_s(connect), self.expiry_s(connect));
         if let Some(session) = self.clients.sessions.get_mut(slot) {
             session.connection = Some(key);
             self.clients.connected += 1;
@@ -212,7 +229,6 @@ impl Shard {
             session.will_due = Time::NEVER;
             session.window.restart();
         }
-        expiry_s
     }
 
     fn make_will(&mut self, slot: SessionSlot, will: &codec::Will<'_>) -> Box<Will> {
@@ -234,7 +250,7 @@ impl Shard {
     }
 
     /// The keep alive in force; MQTT 5 clients are told where it differs from what they ask for.
-    fn keep_alive_s(&self, connect: &Connect<'_>) -> u16 {
+    pub(super) fn keep_alive_s(&self, connect: &Connect<'_>) -> u16 {
         let settings = &self.clients.settings;
         let (most, fixed) =
             (settings.session.max_keep_alive_s, settings.protocol.server_keep_alive_s);
@@ -249,34 +265,14 @@ impl Shard {
         }
     }
 
-    /// Writes the CONNACK; false where it is larger than what the client takes.
+    /// Writes the CONNACK, with what else was asked for where that fits.
     fn acknowledge_connect(
         &mut self,
         key: ConnectionKey,
         connect: &Connect<'_>,
-        client_id: &str,
-        present: bool,
-        expiry_s: u32,
-    ) -> bool {
-        let settings = &self.clients.settings;
-        let protocol = &settings.protocol;
-        let asked = connect.properties.session_expiry.unwrap_or(0);
-        let keep_alive = self.clients.connections.get(key).map_or(0, |c| c.keep_alive_s);
-        let answer = ConnackOut {
-            session_present: present,
-            session_expiry: (expiry_s != asked).then_some(expiry_s),
-            receive_maximum: Some(settings.session.receive_maximum),
-            maximum_packet_size: u32::try_from(settings.limits.packet_bytes).ok(),
-            assigned_client_id: connect.client_id.is_empty().then_some(client_id),
-            maximum_qos: QoS::from_u8(protocol.maximum_qos as u8),
-            retain_available: protocol.retain_available,
-            wildcard_available: protocol.wildcard_available,
-            subscription_ids_available: protocol.subscription_ids_available,
-            shared_available: protocol.shared_available,
-            topic_alias_maximum: settings.limits.topic_alias_maximum,
-            server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
-            ..ConnackOut::default()
-        };
+        answer: ConnackOut<'_>,
+    ) {
+        let protocol = &self.clients.settings.protocol;
         // [MQTT-3.1.2-28]
         let wanted = connect.properties.request_response_information;
         let information = protocol.response_topic_prefix.clone();
@@ -284,12 +280,10 @@ impl Shard {
         self.clients.explain(key, information, |version, information, out| {
             ConnackOut { response_information: information, ..answer }.encode(version, out);
         });
-        let Some(connection) = self.clients.connections.get_mut(key) else { return false };
-        let written = !connection.out.is_empty();
-        if written {
+        if let Some(connection) = self.clients.connections.get_mut(key) {
+            debug_assert!(!connection.out.is_empty(), "it was made to fit");
             connection.greeting = Greeting::Written;
         }
-        written
     }
 
     /// Sets the keep-alive timer of a connection [MQTT-3.1.2-22].

@@ -1,12 +1,16 @@
 //! A connection as its shard sees it: bytes that wait on either side, and what its client may do.
 
+use super::clients::Output;
+use super::promise::Promises;
 use super::quota::Quota;
 use super::waiting::Cause;
-use crate::base::{Key, ShardId, Time};
+use crate::base::{Chunk, Key, ShardId, Time};
 use crate::codec::{PublishOut, Version};
 use crate::index::{Matched, SessionKey};
 use crate::session::{Outbox, PendingAcks};
 use crate::topic::{AliasTable, GivenAliases, Naming};
+use bytes::Bytes;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -110,6 +114,14 @@ pub struct TopicCache {
     pub matched: Option<Rc<Matched>>,
 }
 
+/// Output cut in pieces, because large payloads are sent from where they are stored. Never without
+/// a piece, and no piece is empty.
+#[derive(Default)]
+pub(super) struct Ahead {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+}
+
 /// One client connection. Lives on one shard at a time.
 pub struct Connection {
     pub(super) key: ConnectionKey,
@@ -140,6 +152,8 @@ pub struct Connection {
     /// Seconds; zero: none.
     pub(super) keep_alive_s: u16,
     pub(super) last_seen: Time,
+    /// What the client was told that it may send.
+    pub(super) promised: Promises,
     /// QoS 1 and 2 messages that the client takes at a time.
     pub(super) receive_maximum: u16,
     /// Largest packet that the client takes.
@@ -147,6 +161,8 @@ pub struct Connection {
     pub(super) inbox: Inbox,
     /// Encoded packets that wait for the shell.
     pub(super) out: Vec<u8>,
+    /// What goes before `out`, where large payloads are among the output.
+    pub(super) ahead: Option<Box<Ahead>>,
     /// Bytes of `out` that the core's total already includes.
     pub(super) counted: usize,
     /// Bytes that the shell is sending.
@@ -195,10 +211,12 @@ impl Connection {
             read_paused: false,
             keep_alive_s: 0,
             last_seen: now,
+            promised: Promises { receive_maximum: 0, alias_maximum: 0, packet_bytes: 0 },
             receive_maximum: u16::MAX,
             maximum_packet: u32::MAX,
             inbox: Inbox::default(),
             out: Vec::new(),
+            ahead: None,
             counted: 0,
             in_flight: 0,
             answered: 0,
@@ -241,14 +259,83 @@ impl Connection {
 
     /// A PUBLISH that gives `alias` to `topic` was written.
     #[inline]
-    pub(super) fn named(&mut self, alias: u16, topic: &str) {
+    pub(super) fn named(&mut self, alias: u16, topic: &str, output: &mut Output) {
         if let Some(given) = &mut self.given {
+            let before = given.bytes();
             given.give(alias, topic);
+            output.aliases += given.bytes() - before;
         }
     }
 
+    /// Bytes of the topic aliases of both directions.
+    pub(super) fn alias_bytes(&self) -> usize {
+        let set = self.aliases.as_ref().map_or(0, |table| table.bytes());
+        set + self.given.as_ref().map_or(0, |given| given.bytes())
+    }
+
     /// Encoded bytes that the client has not taken yet.
+    #[inline]
     pub(super) fn pending_bytes(&self) -> usize {
-        self.out.len() + self.in_flight
+        self.out.len() + self.in_flight + self.ahead_bytes()
+    }
+
+    fn ahead_bytes(&self) -> usize {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.bytes)
+    }
+
+    /// Whether something waits for the shell.
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.ahead.is_some()
+    }
+
+    /// Output that the core's total includes.
+    pub(super) fn counted_bytes(&self) -> usize {
+        self.counted + self.in_flight + self.ahead_bytes()
+    }
+
+    /// Puts a payload behind the output. Returns how many bytes the core's total lacks.
+    pub(super) fn push_shared(&mut self, payload: Bytes) -> usize {
+        let written = std::mem::take(&mut self.out);
+        let lacking = written.len() - std::mem::take(&mut self.counted) + payload.len();
+        let ahead = self.ahead.get_or_insert_default();
+        ahead.bytes += written.len() + payload.len();
+        ahead.chunks.extend([Chunk::Own(written), Chunk::Shared(payload)]);
+        lacking
+    }
+
+    /// Forgets whole packets of the output: where the head of one is with the shell, its payload
+    /// stays. Returns how many counted bytes went.
+    pub(super) fn discard_output(&mut self) -> usize {
+        let before = self.counted_bytes();
+        (self.out, self.counted) = (Vec::new(), 0);
+        if let Some(mut ahead) = self.ahead.take()
+            && let Some(payload @ Chunk::Shared(_)) = ahead.chunks.pop_front()
+        {
+            ahead.bytes = payload.len();
+            ahead.chunks = VecDeque::from([payload]);
+            self.ahead = Some(ahead);
+        }
+        before - self.counted_bytes()
+    }
+
+    /// Takes the first of the output. Its bytes are in flight from now on.
+    pub(super) fn take_chunk(&mut self) -> Option<Chunk> {
+        let chunk = match &mut self.ahead {
+            None if self.out.is_empty() => return None,
+            None => {
+                self.counted = 0;
+                Chunk::Own(std::mem::take(&mut self.out))
+            }
+            Some(ahead) => {
+                let chunk = ahead.chunks.pop_front()?;
+                ahead.bytes -= chunk.len();
+                if ahead.chunks.is_empty() {
+                    self.ahead = None;
+                }
+                chunk
+            }
+        };
+        self.in_flight = chunk.len();
+        Some(chunk)
     }
 }

@@ -23,19 +23,23 @@ pub enum DropCause {
     GroupGone,
     /// Too many messages waited for another member of their share group.
     RedispatchOverflow,
+    /// The broker stopped before another member of the share group was found.
+    Stopped,
     /// A retained message was over the limit of the store.
     RetainedLimit,
     /// QoS 0 or a will that was refused, where nobody can be told.
     Refused,
     /// The core was out of memory.
     Memory,
+    /// The core's turns were too long to wait for slow readers.
+    Overload,
     /// A client published under `$SYS`, where only the broker may.
     Reserved,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 13] = [
+    pub const ALL: [DropCause; 15] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -45,9 +49,11 @@ impl DropCause {
         DropCause::ConnectionClosed,
         DropCause::GroupGone,
         DropCause::RedispatchOverflow,
+        DropCause::Stopped,
         DropCause::RetainedLimit,
         DropCause::Refused,
         DropCause::Memory,
+        DropCause::Overload,
         DropCause::Reserved,
     ];
 
@@ -63,9 +69,11 @@ impl DropCause {
             DropCause::ConnectionClosed => "connection_closed",
             DropCause::GroupGone => "group_gone",
             DropCause::RedispatchOverflow => "redispatch_overflow",
+            DropCause::Stopped => "stopped",
             DropCause::RetainedLimit => "retained_limit",
             DropCause::Refused => "refused",
             DropCause::Memory => "memory",
+            DropCause::Overload => "overload",
             DropCause::Reserved => "reserved",
         }
     }
@@ -83,6 +91,8 @@ macro_rules! counters {
             $( $(#[$doc])* pub $name: u64, )+
             /// Deliveries that did not happen, by [`DropCause`].
             pub drops: [u64; DropCause::ALL.len()],
+            /// Bytes of topics, properties and payloads of the same.
+            pub drop_bytes: [u64; DropCause::ALL.len()],
             /// The protocol errors by reason code, the first one being 0x80.
             pub faults: [u64; FAULTS],
         }
@@ -90,11 +100,12 @@ macro_rules! counters {
         impl Counters {
             /// How many words all of them take.
             pub(super) const WORDS: usize =
-                [$( stringify!($name) ),+].len() + DropCause::ALL.len() + FAULTS;
+                [$( stringify!($name) ),+].len() + 2 * DropCause::ALL.len() + FAULTS;
 
             /// All counters, drops by cause and faults by reason last.
             pub(super) fn words(&self) -> impl Iterator<Item = u64> {
-                [$( self.$name ),+].into_iter().chain(self.drops).chain(self.faults)
+                let drops = self.drops.into_iter().chain(self.drop_bytes);
+                [$( self.$name ),+].into_iter().chain(drops).chain(self.faults)
             }
 
             /// The counters out of their words.
@@ -104,6 +115,7 @@ macro_rules! counters {
                 Counters {
                     $( $name: next(), )+
                     drops: std::array::from_fn(|_| next()),
+                    drop_bytes: std::array::from_fn(|_| next()),
                     faults: std::array::from_fn(|_| next()),
                 }
             }
@@ -114,13 +126,20 @@ macro_rules! counters {
                 let drops = DropCause::ALL.map(|cause| {
                     (format!("dropped_{}", cause.label()), self.drops[cause as usize])
                 });
-                plain.into_iter().chain(drops).chain(self.fault_entries())
+                let bytes = DropCause::ALL.map(|cause| {
+                    let name = format!("dropped_bytes_{}", cause.label());
+                    (name, self.drop_bytes[cause as usize])
+                });
+                plain.into_iter().chain(drops).chain(bytes).chain(self.fault_entries())
             }
 
             /// Adds the counters of another shard.
             pub fn add(&mut self, other: &Counters) {
                 $( self.$name += other.$name; )+
                 for (sum, more) in self.drops.iter_mut().zip(other.drops) {
+                    *sum += more;
+                }
+                for (sum, more) in self.drop_bytes.iter_mut().zip(other.drop_bytes) {
                     *sum += more;
                 }
                 for (sum, more) in self.faults.iter_mut().zip(other.faults) {
@@ -144,6 +163,8 @@ counters! {
     over_budget,
     /// Connections closed at once because their listener had too many a second.
     connects_over_rate,
+    /// Times the turns of a core became too long.
+    overloads,
     /// Times a connection had to wait for its quota.
     throttled,
     /// Connections handed to their home shard.
@@ -199,9 +220,10 @@ counters! {
 }
 
 impl Counters {
-    /// Counts `count` deliveries that did not happen.
-    pub fn dropped(&mut self, cause: DropCause, count: usize) {
+    /// Counts `count` deliveries of `bytes` in all that did not happen.
+    pub fn dropped(&mut self, cause: DropCause, count: usize, bytes: usize) {
         self.drops[cause as usize] += count as u64;
+        self.drop_bytes[cause as usize] += bytes as u64;
     }
 
     /// Packets sent, of every type.

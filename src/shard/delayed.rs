@@ -130,7 +130,7 @@ impl Shard {
             }
             let Some(message) = self.held.pop_due(now) else { break };
             if message.expires() <= now {
-                self.clients.dropped(DropCause::Expired, 1);
+                self.clients.dropped(DropCause::Expired, 1, message.content_bytes());
             } else {
                 self.own.push_back(message);
             }

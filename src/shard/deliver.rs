@@ -141,7 +141,7 @@ impl Clients {
         let slot = slot_of(session);
         self.counters.deliveries += 1;
         if view.expires <= self.now {
-            return self.dropped(DropCause::Expired, 1);
+            return self.drop_one(DropCause::Expired, view);
         }
         match claim.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(view, slot, claim, prepared),
@@ -170,9 +170,10 @@ impl Clients {
         let (now, high_water) = (self.now, self.high_water());
         let key = self.sessions.get(slot).and_then(|session| session.connection);
         let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) else {
-            return self.dropped(DropCause::Offline, 1);
+            return self.drop_one(DropCause::Offline, view);
         };
-        if connection.pending_bytes() >= high_water || !connection.late.is_empty() {
+        let late = connection.pending_bytes() >= high_water || !connection.late.is_empty();
+        if late || view.payload.is_large() {
             let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
             let outgoing = Outgoing {
                 message: Rc::clone(stored),
@@ -182,7 +183,10 @@ impl Clients {
                 share: claim.share,
             };
             let key = connection.key;
-            return self.deliver_late(slot, key, outgoing);
+            if late {
+                return self.deliver_late(slot, key, outgoing);
+            }
+            return self.send_stored(key, &outgoing);
         }
         let version = connection.version;
         if version == Version::V5 && !claim.identifiers.is_empty() {
@@ -190,9 +194,9 @@ impl Clients {
             out.retain = claim.retain;
             out.subscription_ids = claim.identifiers.list(&mut self.identifiers);
             if !connection.fit(&mut out) {
-                return self.dropped(DropCause::TooLarge, 1);
+                return self.drop_one(DropCause::TooLarge, view);
             }
-            connection.write(&out, &mut self.output);
+            connection.write(&out, view.payload, &mut self.output);
         } else {
             let largest = connection.maximum_packet as usize;
             let mut naming = connection.naming(view.topic);
@@ -204,11 +208,11 @@ impl Clients {
                 bytes = prepared.form(view, version, claim.retain, naming, now);
             }
             if bytes.len() > largest {
-                return self.dropped(DropCause::TooLarge, 1);
+                return self.drop_one(DropCause::TooLarge, view);
             }
             connection.writer(&mut self.output).extend_from_slice(bytes);
             if let Naming::Both(alias) = naming {
-                connection.named(alias, view.topic);
+                connection.named(alias, view.topic, &mut self.output);
             }
         }
         self.counters.deliveries_sent += 1;
@@ -217,19 +221,23 @@ impl Clients {
 
     /// QoS 0 for a connection above its high water: a short queue of references.
     fn deliver_late(&mut self, slot: SessionSlot, key: ConnectionKey, outgoing: Outgoing) {
+        let content = outgoing.message.content_bytes();
         if self.pressure > Pressure::Low {
-            return self.dropped(DropCause::Memory, 1);
+            let cause = if self.overloaded { DropCause::Overload } else { DropCause::Memory };
+            return self.dropped(cause, 1, content);
         }
         let (limits, policy) = (self.settings.late(), self.settings.late_overflow());
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = outgoing.message.bytes();
         match connection.late.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.missed(slot, DropCause::LateOverflow, count),
-            Pushed::Dropped => self.missed(slot, DropCause::LateOverflow, 1),
+            Pushed::Displaced(count, bytes) => {
+                self.missed(slot, DropCause::LateOverflow, count, Message::contents(count, bytes));
+            }
+            Pushed::Dropped => self.missed(slot, DropCause::LateOverflow, 1, content),
             Pushed::Disconnect => {
                 self.doomed.push((key, ReasonCode::QUOTA_EXCEEDED));
-                self.missed(slot, DropCause::LateOverflow, 1);
+                self.missed(slot, DropCause::LateOverflow, 1, content);
             }
         }
     }
@@ -245,15 +253,18 @@ impl Clients {
         {
             return self.send_acknowledged(slot, outgoing);
         }
-        let bytes = outgoing.message.bytes();
+        let (bytes, content) = (outgoing.message.bytes(), outgoing.message.content_bytes());
         let (limits, policy) = (self.settings.outbox(), self.settings.overflow());
         match session.outbox.push(outgoing, bytes, limits, policy) {
             Pushed::Queued => {}
-            Pushed::Displaced(count) => self.missed(slot, DropCause::OutboxOverflow, count),
-            Pushed::Dropped => self.missed(slot, DropCause::OutboxOverflow, 1),
+            Pushed::Displaced(count, bytes) => {
+                let content = Message::contents(count, bytes);
+                self.missed(slot, DropCause::OutboxOverflow, count, content);
+            }
+            Pushed::Dropped => self.missed(slot, DropCause::OutboxOverflow, 1, content),
             Pushed::Disconnect => {
                 self.doomed.extend(session.connection.map(|key| (key, ReasonCode::QUOTA_EXCEEDED)));
-                self.missed(slot, DropCause::OutboxOverflow, 1);
+                self.missed(slot, DropCause::OutboxOverflow, 1, content);
             }
         }
         self.note_crowd(slot);
@@ -273,11 +284,11 @@ impl Clients {
         out.packet_id = crate::base::PacketId::new(1);
         if !connection.fit(&mut out) {
             // Treated as sent [MQTT-3.1.2-25]: it takes no place in the window.
-            return self.dropped(DropCause::TooLarge, 1);
+            return self.drop_one(DropCause::TooLarge, &message.view());
         }
         out.packet_id = Some(session.window.send(outgoing));
         self.inflight += 1;
-        connection.write(&out, &mut self.output);
+        connection.write(&out, message.view().payload, &mut self.output);
         self.counters.publishes_sent += 1;
     }
 
@@ -297,14 +308,14 @@ impl Clients {
                 && let Some(outgoing) = session.outbox.pop()
             {
                 if outgoing.message.expires() <= self.now {
-                    self.dropped(DropCause::Expired, 1);
+                    self.drop_one(DropCause::Expired, &outgoing.message.view());
                 } else {
                     self.send_acknowledged(slot, outgoing);
                 }
                 continue;
             }
             let Some(outgoing) = connection.late.pop() else { break };
-            self.send_late(key, &outgoing);
+            self.send_stored(key, &outgoing);
         }
         self.note_crowd(slot);
         if self.sessions.get(slot).is_some_and(|session| !session.replays.is_empty()) {
@@ -312,18 +323,19 @@ impl Clients {
         }
     }
 
-    fn send_late(&mut self, key: ConnectionKey, outgoing: &Outgoing) {
+    fn send_stored(&mut self, key: ConnectionKey, outgoing: &Outgoing) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if outgoing.message.expires() <= self.now {
-            return self.dropped(DropCause::Expired, 1);
+            return self.drop_one(DropCause::Expired, &outgoing.message.view());
         }
-        let mut out = packet(&outgoing.message.view(), self.now);
+        let message = &outgoing.message;
+        let mut out = packet(&message.view(), self.now);
         out.retain = outgoing.retain;
         out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
         if !connection.fit(&mut out) {
-            return self.dropped(DropCause::TooLarge, 1);
+            return self.drop_one(DropCause::TooLarge, &outgoing.message.view());
         }
-        connection.write(&out, &mut self.output);
+        connection.write(&out, message.view().payload, &mut self.output);
         self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
@@ -337,7 +349,7 @@ impl Clients {
         let limit = usize::from(connection.receive_maximum);
         let high_water = self.settings.limits.out_buffer_bytes;
         let version = connection.version;
-        let mut too_large = 0;
+        let (mut too_large, mut bytes) = (0, 0);
         while connection.pending_bytes() < high_water
             && let Some(resend) = session.window.next_resend(limit)
         {
@@ -350,12 +362,14 @@ impl Clients {
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
                     if connection.fit(&mut out) {
-                        connection.write(&out, &mut self.output);
+                        let payload = outgoing.message.view().payload;
+                        connection.write(&out, payload, &mut self.output);
                         self.counters.publishes_sent += 1;
                         continue;
                     }
                     // Treated as sent [MQTT-3.1.2-25].
                     too_large += 1;
+                    bytes += outgoing.message.content_bytes();
                     if qos == QoS::AtLeastOnce {
                         self.inflight -= usize::from(session.window.acknowledge(id).is_some());
                         continue;
@@ -373,7 +387,7 @@ impl Clients {
                 self.counters.answers_sent += 1;
             }
         }
-        self.dropped(DropCause::TooLarge, too_large);
+        self.dropped(DropCause::TooLarge, too_large, bytes);
     }
 
     /// How many messages a member of a share group has not finished; none: it is not online.

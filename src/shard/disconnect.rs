@@ -11,7 +11,7 @@ use super::waiting::Source;
 use super::{Command, Shard};
 use crate::base::Time;
 use crate::codec::{Disconnect, ReasonCode, Version};
-use crate::session::PendingAcks;
+use crate::session::{Message, PendingAcks};
 use crate::topic::Delayed;
 
 impl Shard {
@@ -54,7 +54,7 @@ impl Shard {
             if let Some(open) = self.open.get_mut(usize::from(connection.listener)) {
                 *open -= 1;
             }
-            self.clients.output.bytes -= connection.counted + connection.in_flight;
+            self.clients.output.bytes -= connection.counted_bytes();
             self.clients.output.recycle(connection.out);
         }
     }
@@ -72,13 +72,15 @@ impl Shard {
         connection.stalled = None;
         connection.acks = PendingAcks::default();
         connection.topic = None;
+        self.clients.output.aliases -= connection.alias_bytes();
         connection.aliases = None;
         connection.given = None;
-        let late = std::mem::take(&mut connection.late).len();
+        let late = std::mem::take(&mut connection.late);
         let inbox = std::mem::take(&mut connection.inbox);
         self.clients.unfinished -= inbox.len();
         let session = connection.session.take();
-        self.clients.dropped(DropCause::ConnectionClosed, late);
+        let late_bytes = Message::contents(late.len(), late.bytes());
+        self.clients.dropped(DropCause::ConnectionClosed, late.len(), late_bytes);
         self.commands.push_back(Command::Close(key));
         if let Some(session) = session {
             self.detach(slot_of(session), ending.with_will());
@@ -170,7 +172,7 @@ impl Shard {
             let delayed = Delayed::is_asked(view.topic);
             let destination = Destination { owner, by_publisher: false, delayed, matched: None };
             match self.route(&view, destination, None) {
-                Ok(Routed::Decided(reason)) if reason.is_error() => self.drop_refused(),
+                Ok(Routed::Decided(reason)) if reason.is_error() => self.drop_refused(&view),
                 Ok(_) => {}
                 Err(cause) => {
                     self.waiting.add(cause, Source::Own);

@@ -6,6 +6,7 @@
 
 use crate::base::{MessageId, PacketId, PublisherId, ShardId, Time};
 use crate::codec::QoS;
+use crate::index::Part;
 use crate::mesh::{Attachment, Block, Carried};
 use crate::session::{MessageView, Payload};
 use bytes::Bytes;
@@ -40,8 +41,8 @@ pub enum Entry<'a> {
     /// REQUEST: the sender has (or no longer has) plain subscribers of `filter`. A `token` other
     /// than zero asks for [`Entry::Installed`].
     Interest { filter: &'a str, present: bool, token: u64 },
-    /// REQUEST: how many members the sender has in a share group, under its own `local` key.
-    Group { filter: &'a str, group: &'a str, local: u64, online: u32, total: u32, token: u64 },
+    /// REQUEST: the sender's part of a share group.
+    Group { filter: &'a str, group: &'a str, part: Part, token: u64 },
     /// REQUEST: a message of a share group needs another member.
     Redispatch { message: MessageView<'a>, filter: &'a str, group: &'a str },
     /// REQUEST: the next retained messages of `filter` accepted up to `as_of`.
@@ -258,11 +259,13 @@ pub fn write(block: &mut Block, entry: &Entry<'_>) {
             out.u64(*token);
             out.text(filter.as_bytes());
         }
-        Entry::Group { filter, group, local, online, total, token } => {
+        Entry::Group { filter, group, part, token } => {
             out = Writer::new(block, GROUP);
-            out.u64(*local);
-            out.u32(*online);
-            out.u32(*total);
+            out.u64(part.local);
+            out.u32(part.online);
+            out.u32(part.total);
+            out.u32(part.load);
+            out.u32(part.arrived);
             out.u64(*token);
             out.text(group.as_bytes());
             out.text(filter.as_bytes());
@@ -425,9 +428,15 @@ pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> 
             Entry::Interest { present, token, filter: input.text() }
         }
         GROUP => {
-            let (local, online, total) = (input.u64(), input.u32(), input.u32());
+            let part = Part {
+                local: input.u64(),
+                online: input.u32(),
+                total: input.u32(),
+                load: input.u32(),
+                arrived: input.u32(),
+            };
             let (token, group) = (input.u64(), input.text());
-            Entry::Group { local, online, total, token, group, filter: input.text() }
+            Entry::Group { part, token, group, filter: input.text() }
         }
         PULL => {
             let (token, as_of, filter) = (input.u64(), input.u64(), input.text());

@@ -175,8 +175,16 @@ impl Shard {
 
     /// Delivers to one member of a local share group. `online`: the owner chose this core because
     /// a member is online here; if that is no longer so, it shall choose again.
-    pub(super) fn deliver_to_group(&mut self, local: u64, online: bool, view: &MessageView<'_>) {
+    #[inline(never)]
+    pub(super) fn deliver_to_group(
+        &mut self,
+        local: u64,
+        online: bool,
+        view: &MessageView<'_>,
+        owner: ShardId,
+    ) {
         let group = GroupKey::from_bits(local);
+        self.note_arrival(group, owner);
         let mut hint = hint(view, self.me, self.clients.settings.seed, &mut self.random);
         let clients = &mut self.clients;
         let mut member = self.index.pick(group, &mut hint, |member| clients.load(member));
@@ -188,7 +196,7 @@ impl Shard {
             self.clients.counters.deliveries += 1;
             return match name {
                 Some(name) => self.give_back(view.store(&self.clients.ledger), name),
-                None => self.clients.dropped(DropCause::GroupGone, 1),
+                None => self.clients.drop_one(DropCause::GroupGone, view),
             };
         };
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));

@@ -49,11 +49,12 @@ impl Shard {
         listener: u16,
         peer: Option<SocketAddr>,
     ) -> ConnectionKey {
-        let now = self.clients.now;
+        let (now, packet_bytes) = (self.clients.now, self.packet_bytes());
         let vacant = Connection::new(ConnectionKey::from_parts(0, 0), listener, peer, now);
         let key = self.clients.connections.insert(vacant);
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.key = key;
+            connection.promised.packet_bytes = packet_bytes;
         }
         if let Some(open) = self.open.get_mut(usize::from(listener)) {
             *open += 1;
@@ -125,12 +126,12 @@ impl Shard {
     /// Completes the unfinished packet in the inbox with as few of `bytes` as it needs, so that
     /// the rest is parsed where it lies. Returns what is left.
     fn complete<'b>(&mut self, key: ConnectionKey, mut bytes: &'b [u8]) -> &'b [u8] {
-        let max = self.clients.settings.limits.packet_bytes;
         loop {
             let Some(connection) = self.clients.connections.get_mut(key) else { return &[] };
             if connection.inbox.is_empty() {
                 return bytes;
             }
+            let max = connection.promised.packet_bytes as usize;
             let missing = missing_bytes(connection.inbox.bytes()).min(max);
             let taken = missing.min(bytes.len());
             self.keep(key, &bytes[..taken]);
@@ -166,8 +167,7 @@ impl Shard {
 
     /// Processes whole packets at the front of `bytes`; returns how many bytes they were.
     fn parse(&mut self, key: ConnectionKey, bytes: &[u8]) -> usize {
-        let max = self.clients.settings.limits.packet_bytes;
-        let mut version = self.version_of(key);
+        let (mut version, mut max) = self.framing_of(key);
         let mut used = 0;
         while used < bytes.len() {
             let flow = match codec::frame_of(version, &bytes[used..], max) {
@@ -178,7 +178,7 @@ impl Shard {
                     if matches!(flow, Flow::Next) {
                         used += len;
                         if frame.first >> 4 == codec::PacketType::Connect as u8 {
-                            version = self.version_of(key);
+                            (version, max) = self.framing_of(key);
                         }
                     }
                     flow
@@ -325,6 +325,14 @@ impl Shard {
     }
 
     /// The protocol version that a connection speaks.
+    /// The version of a connection's packets, and how large they may be.
+    fn framing_of(&self, key: ConnectionKey) -> (Version, usize) {
+        let connection = self.clients.connections.get(key);
+        connection.map_or((Version::V311, 0), |connection| {
+            (connection.version, connection.promised.packet_bytes as usize)
+        })
+    }
+
     pub(super) fn version_of(&self, key: ConnectionKey) -> Version {
         self.clients.connections.get(key).map_or(Version::V311, |connection| connection.version)
     }

@@ -58,7 +58,7 @@ pub struct Inventory {
 }
 
 /// Drops of copies that were owed to somebody; the others never came so far.
-const OWED: [DropCause; 10] = [
+const OWED: [DropCause; 12] = [
     DropCause::Offline,
     DropCause::LateOverflow,
     DropCause::OutboxOverflow,
@@ -68,7 +68,9 @@ const OWED: [DropCause; 10] = [
     DropCause::ConnectionClosed,
     DropCause::GroupGone,
     DropCause::RedispatchOverflow,
+    DropCause::Stopped,
     DropCause::Memory,
+    DropCause::Overload,
 ];
 
 impl Inventory {

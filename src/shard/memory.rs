@@ -7,7 +7,7 @@
 //! | 100 % | who holds most loses its connection and what waits for it |
 //!
 //! Counted are stored messages (once per core), bytes received and not yet processed, bytes not
-//! yet sent, and a flat sum for each connection and session.
+//! yet sent, topic aliases of both directions, and a flat sum for each connection and session.
 //!
 //! Invariants worth naming:
 //! * whether this core is full is decided here alone, and other cores read one bit of it;
@@ -21,6 +21,7 @@ use super::session::{Session, SessionSlot};
 use super::{Settings, Shard};
 use crate::base::Time;
 use crate::codec::ReasonCode;
+use crate::session::Message;
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ pub(super) enum Pressure {
     /// Below 80 %.
     #[default]
     Low,
-    /// From 80 %: who is not served yet has to wait outside.
+    /// From 80 %, or with turns that are too long: who is not served yet has to wait outside.
     Shedding,
     /// From 95 %.
     Full,
@@ -68,6 +69,7 @@ impl Clients {
     pub(super) fn held_bytes(&self) -> usize {
         self.ledger.bytes()
             + self.output.bytes
+            + self.output.aliases
             + self.unfinished
             + self.connections.len() * CONNECTION_BYTES
             + self.sessions.len() * SESSION_BYTES
@@ -84,10 +86,22 @@ impl Clients {
     /// the shell is sending ends with one.
     fn discard_output(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.output.bytes -= std::mem::take(&mut connection.counted);
-        connection.out = Vec::new();
+        self.output.bytes -= connection.discard_output();
         if connection.greeting == Greeting::Written {
             connection.greeting = Greeting::Owed;
+        }
+    }
+
+    /// Takes over what has changed, and counts anew whose outbox is close to its bounds.
+    pub(super) fn reconfigure(&mut self, live: &super::Live) {
+        self.settings.take(live);
+        self.full_outboxes = 0;
+        let slots: Vec<SessionSlot> = self.sessions.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(session) = self.sessions.get_mut(slot) {
+                session.crowded = false;
+            }
+            self.note_crowd(slot);
         }
     }
 
@@ -124,9 +138,12 @@ impl Shard {
     /// and takes something back where it is too much.
     pub(super) fn weigh(&mut self) {
         let bound = self.clients.settings.limits.memory_bytes;
-        let pressure = Pressure::of(self.clients.held_bytes(), bound);
+        let mut pressure = Pressure::of(self.clients.held_bytes(), bound);
+        if self.clients.overloaded {
+            pressure = pressure.max(Pressure::Shedding);
+        }
         if pressure != self.clients.pressure {
-            tracing::warn!(core = self.me.0, ?pressure, "the use of this core's memory changed");
+            tracing::warn!(core = self.me.0, ?pressure, "the pressure on this core changed");
             self.clients.pressure = pressure;
         }
         if pressure == Pressure::Over && self.relief_after <= self.clients.now {
@@ -142,7 +159,8 @@ impl Shard {
     fn relieve(&mut self) {
         let held = |session: &Session| {
             let connection = session.connection.and_then(|key| self.clients.connections.get(key));
-            let sending = connection.map_or(0, |c| c.pending_bytes() + c.late.bytes());
+            let sending =
+                connection.map_or(0, |c| c.pending_bytes() + c.late.bytes() + c.alias_bytes());
             session.outbox.bytes() + sending
         };
         let sessions = self.clients.sessions.iter();
@@ -154,7 +172,8 @@ impl Shard {
         let client_id = &*session.client_id;
         tracing::warn!(client_id, bytes, "disconnected: it held most of a core that is full");
         let connection = session.connection;
-        self.clients.dropped(DropCause::Memory, waiting.len());
+        let content = Message::contents(waiting.len(), waiting.bytes());
+        self.clients.dropped(DropCause::Memory, waiting.len(), content);
         self.clients.note_crowd(slot);
         if let Some(key) = connection {
             self.clients.counters.over_budget += 1;

@@ -14,6 +14,7 @@ mod accept;
 mod ack;
 mod admit;
 mod auto_subscribe;
+mod burden;
 mod clients;
 mod connect;
 mod connection;
@@ -28,10 +29,12 @@ mod fanout;
 mod filters;
 mod input;
 mod inventory;
+mod lag;
 mod load;
 mod memory;
 mod peer;
 pub mod placement;
+mod promise;
 mod publish;
 mod quota;
 mod redispatch;
@@ -56,12 +59,12 @@ pub use events::{ConnectionEvent, Ending, Happening};
 pub use inventory::Inventory;
 pub use placement::Placement;
 pub use report::Measured;
-pub use settings::{ListenerRules, Settings, TickBudget};
+pub use settings::{ListenerRules, Live, Settings, TickBudget};
 pub use stats::{Board, Gauges, Snapshot};
 pub use sys::HostFigures;
 pub use waiting::Cause;
 
-use crate::base::{Bucket, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
+use crate::base::{Bucket, Chunk, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
 use crate::codec::{self, PacketType, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
 use crate::mesh::{Bell, Carried, MeshEnd};
@@ -154,6 +157,7 @@ pub struct Shard {
     /// Rates of new connections, per listener.
     arrivals: Vec<Bucket>,
     draining: bool,
+    lag: lag::Lag,
     /// No look for the largest holder of memory before this time.
     relief_after: Time,
     picks: Vec<GroupPick>,
@@ -206,6 +210,7 @@ impl Shard {
             open: vec![0; settings.max_connections.len()],
             arrivals: Vec::new(),
             draining: false,
+            lag: lag::Lag::default(),
             relief_after: Time::default(),
             picks: Vec::new(),
             due: Vec::new(),
@@ -290,37 +295,40 @@ impl Shard {
         self.clients.output.dirty.pop_front()
     }
 
-    /// Takes the output of a connection for sending; [`Shard::sent`] gives the buffer back. The
-    /// caller sends one buffer per connection at a time.
-    pub fn take_output(&mut self, key: ConnectionKey) -> Option<Vec<u8>> {
+    /// Takes the output of a connection for sending; [`Shard::sent`] gives the memory back.
+    /// The caller sends one chunk per connection at a time.
+    pub fn take_output(&mut self, key: ConnectionKey) -> Option<Chunk> {
         let connection = self.clients.connections.get_mut(key)?;
         connection.dirty = false;
-        if connection.out.is_empty() {
-            return None;
-        }
         debug_assert_eq!(connection.in_flight, 0, "one send at a time");
-        connection.in_flight = connection.out.len();
+        let counted = connection.counted_bytes();
+        let chunk = connection.take_chunk()?;
         if connection.greeting == Greeting::Written {
             connection.greeting = Greeting::Taken;
         }
         connection.bytes_out += connection.in_flight as u64;
-        self.clients.output.bytes += connection.in_flight - std::mem::take(&mut connection.counted);
+        self.clients.output.bytes += connection.counted_bytes() - counted;
         self.clients.counters.bytes_sent += connection.in_flight as u64;
-        Some(std::mem::take(&mut connection.out))
+        Some(chunk)
     }
 
-    /// A buffer of [`Shard::take_output`] was sent. True: there is more output already.
-    pub fn sent(&mut self, key: ConnectionKey, buffer: Vec<u8>) -> bool {
-        self.clients.output.recycle(buffer);
+    /// Whether a connection has output that the shell has not taken.
+    pub fn has_output(&self, key: ConnectionKey) -> bool {
+        self.clients.connections.get(key).is_some_and(Connection::has_output)
+    }
+
+    /// What [`Shard::take_output`] gave was sent; `chunk` is it or its memory. True: there is more output already.
+    pub fn sent(&mut self, key: ConnectionKey, chunk: impl Into<Chunk>) -> bool {
+        self.clients.output.recycle(chunk.into().into_spare());
         let Some(connection) = self.clients.connections.get_mut(key) else { return false };
         self.clients.output.bytes -= std::mem::take(&mut connection.in_flight);
-        if connection.out.is_empty() {
+        if !connection.has_output() {
             connection.answered = 0;
         }
         if let Some(session) = connection.session.filter(|_| connection.phase == Phase::Open) {
             self.clients.refill(session::slot_of(session));
         }
-        self.clients.connections.get(key).is_some_and(|connection| !connection.out.is_empty())
+        self.has_output(key)
     }
 
     /// A copy of the counters.
@@ -372,9 +380,22 @@ impl Shard {
         }
     }
 
+    /// Takes over what has changed in the configuration; from the next packet on it holds.
+    /// Connections keep what their CONNACK told them. Walks all sessions.
+    pub fn reconfigure(&mut self, live: &Live) {
+        self.clients.reconfigure(live);
+        let limits = &self.clients.settings.limits;
+        self.retained.set_limits(RetainLimits {
+            max_count: limits.retained_messages,
+            max_bytes: limits.retained_bytes,
+        });
+        self.weigh();
+    }
+
     /// Begins an orderly stop: every client is told and closed; nothing new is accepted.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.forget_redispatches();
         let open: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
         for key in open {
             self.clients.doomed.push((key, ReasonCode::SERVER_SHUTTING_DOWN));

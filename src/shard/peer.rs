@@ -115,7 +115,7 @@ impl Shard {
                     self.lanes[from.index()].fanout = fanout;
                 }
                 for (local, online) in picks.iter() {
-                    self.deliver_to_group(local, online, message);
+                    self.deliver_to_group(local, online, message, from);
                 }
             }
             Entry::Installed { token, sequence } => self.installed(from, *token, *sequence),
@@ -193,7 +193,7 @@ impl Shard {
             Entry::Publish { message, scope, ack } => {
                 let reason = self.accept_forwarded(message, Duty::from(*scope))?;
                 if ack.is_none() && reason.is_error() {
-                    self.drop_refused();
+                    self.drop_refused(message);
                 }
                 if let Some(ack) = ack {
                     let reason = reason.0;
@@ -212,10 +212,10 @@ impl Shard {
                 }
                 self.confirm(from, *token);
             }
-            Entry::Group { filter, group, local, online, total, token } => {
+            Entry::Group { filter, group, part, token } => {
                 self.check_marker(from, *token)?;
                 if let Ok(filter) = TopicFilter::new(filter) {
-                    self.index.set_group_members(filter, group, from, *local, *online, *total);
+                    self.index.set_group_part(filter, group, from, *part);
                 }
                 self.confirm(from, *token);
             }
@@ -253,8 +253,8 @@ impl Shard {
     }
 
     /// Counts a message that was refused where nobody can be told.
-    pub(super) fn drop_refused(&mut self) {
-        self.clients.dropped(DropCause::Refused, 1);
+    pub(super) fn drop_refused(&mut self, view: &MessageView<'_>) {
+        self.clients.drop_one(DropCause::Refused, view);
     }
 
     pub(super) fn check_marker(&mut self, to: ShardId, token: u64) -> Result<(), Cause> {

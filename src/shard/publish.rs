@@ -112,13 +112,13 @@ impl Shard {
     ) -> Result<&'t str, DecodeError> {
         let Some(alias) = publish.properties.topic_alias else { return Ok(publish.topic) };
         let invalid = DecodeError { reason: ReasonCode::TOPIC_ALIAS_INVALID, what: "topic alias" };
-        if alias > self.clients.settings.limits.topic_alias_maximum {
+        let connection = self.clients.connections.get(key);
+        if connection.is_none_or(|connection| alias > connection.promised.alias_maximum) {
             return Err(invalid);
         }
         if !publish.topic.is_empty() {
             return Ok(publish.topic);
         }
-        let connection = self.clients.connections.get(key);
         let known = connection.and_then(|c| c.aliases.as_ref()?.get(alias));
         aliased.push_str(known.ok_or(DecodeError {
             reason: ReasonCode::PROTOCOL_ERROR,
@@ -129,13 +129,15 @@ impl Shard {
 
     fn keep_alias(&mut self, key: ConnectionKey, publish: &Publish<'_>) {
         let Some(alias) = publish.properties.topic_alias else { return };
-        let maximum = self.clients.settings.limits.topic_alias_maximum;
         if let Some(connection) = self.clients.connections.get_mut(key)
             && !publish.topic.is_empty()
         {
+            let maximum = connection.promised.alias_maximum;
             let table =
                 connection.aliases.get_or_insert_with(|| Box::new(AliasTable::new(maximum)));
+            let before = table.bytes();
             table.set(alias, publish.topic);
+            self.clients.output.aliases += table.bytes() - before;
         }
     }
 
@@ -197,7 +199,7 @@ impl Shard {
         }
         let Some(connection) = self.clients.connections.get(key) else { return Ok(()) };
         let in_use = connection.acks.at_least_once() + usize::from(connection.unreleased);
-        let maximum = usize::from(self.clients.settings.session.receive_maximum);
+        let maximum = usize::from(connection.promised.receive_maximum);
         if in_use >= maximum && connection.version == Version::V5 {
             // [MQTT-3.3.4-7]
             let what = "more messages in flight than the receive maximum";
@@ -230,8 +232,9 @@ impl Shard {
     /// Whether so many answers are due that the client has to wait. MQTT 3.x knows no receive
     /// maximum; with MQTT 5 it never comes so far.
     pub(super) fn is_swamped(&self, key: ConnectionKey) -> bool {
-        let most = 4 * usize::from(self.clients.settings.session.receive_maximum);
-        self.clients.connections.get(key).is_some_and(|connection| connection.acks.len() >= most)
+        self.clients.connections.get(key).is_some_and(|connection| {
+            connection.acks.len() >= 4 * usize::from(connection.promised.receive_maximum)
+        })
     }
 
     /// Whether the payload is announced as UTF-8 and is not. A repetition is judged as the
@@ -303,7 +306,7 @@ impl Shard {
             }
             Ok(Routed::Decided(reason)) => {
                 if id.is_none() && reason.is_error() {
-                    self.clients.dropped(DropCause::Refused, 1);
+                    self.drop_publish(DropCause::Refused, publish);
                 }
                 if let Some(id) = id {
                     self.owe_ack(key, id, QoS::AtLeastOnce, Some(reason));
@@ -358,7 +361,7 @@ impl Shard {
         reason: ReasonCode,
     ) -> Flow {
         match publish.packet_id {
-            None => self.clients.dropped(DropCause::Refused, 1),
+            None => self.drop_publish(DropCause::Refused, publish),
             Some(id) => {
                 self.clients.counters.messages_refused += 1;
                 self.owe_ack(key, id, publish.qos, Some(reason));
@@ -375,7 +378,7 @@ impl Shard {
         publish: &Publish<'_>,
         id: Option<PacketId>,
     ) -> Flow {
-        self.clients.dropped(DropCause::Reserved, 1);
+        self.drop_publish(DropCause::Reserved, publish);
         if let Some(id) = id {
             let reason = match self.version_of(key) {
                 Version::V5 => ReasonCode::NOT_AUTHORIZED,
@@ -478,5 +481,12 @@ impl Shard {
         let block = self.mesh.request(owner, len, usize::from(ack.is_some()));
         entry::write_publish(block, view, scope, ack);
         self.clients.counters.forwarded += 1;
+    }
+
+    /// Counts a PUBLISH that nothing was made of: its topic and payload as they came.
+    #[cold]
+    #[inline(never)]
+    fn drop_publish(&mut self, cause: DropCause, publish: &Publish<'_>) {
+        self.clients.dropped(cause, 1, publish.topic.len() + publish.payload.len());
     }
 }

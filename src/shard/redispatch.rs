@@ -5,7 +5,8 @@
 //! * a message goes back only after all news about groups: the owner knows why its pick missed and
 //!   will not repeat it;
 //! * sending is a REQUEST and waits here for its room, so that handling a delivery needs none;
-//! * the list is bounded; what does not fit is a counted drop.
+//! * the list is bounded; what does not fit is a counted drop;
+//! * a core that stops gives nothing back: every member is about to go, so it is a counted drop.
 
 use super::Shard;
 use super::counters::DropCause;
@@ -58,10 +59,21 @@ pub(super) fn hint<'a>(
 impl Shard {
     /// Puts a message on the list of those that need another member.
     pub(super) fn give_back(&mut self, message: Rc<Message>, name: Rc<GroupName>) {
+        if self.draining {
+            return self.clients.dropped(DropCause::Stopped, 1, message.content_bytes());
+        }
         if self.redispatch.queue.len() >= self.clients.settings.limits.redispatch_messages {
-            return self.clients.dropped(DropCause::RedispatchOverflow, 1);
+            let bytes = message.content_bytes();
+            return self.clients.dropped(DropCause::RedispatchOverflow, 1, bytes);
         }
         self.redispatch.queue.push_back((message, name));
+    }
+
+    /// The core stops: what waits is counted as dropped.
+    pub(super) fn forget_redispatches(&mut self) {
+        let waiting = std::mem::take(&mut self.redispatch.queue);
+        let bytes = waiting.iter().map(|(message, _)| message.content_bytes()).sum();
+        self.clients.dropped(DropCause::Stopped, waiting.len(), bytes);
     }
 
     /// Gives back what a session leaves unfinished and counts the rest as dropped. A QoS 2 message
@@ -72,7 +84,10 @@ impl Shard {
                 Some(name) if !(sent && outgoing.qos == QoS::ExactlyOnce) => {
                     self.give_back(outgoing.message, name);
                 }
-                Some(_) | None => self.clients.dropped(DropCause::SessionEnded, 1),
+                Some(_) | None => {
+                    let bytes = outgoing.message.content_bytes();
+                    self.clients.dropped(DropCause::SessionEnded, 1, bytes);
+                }
             }
         }
     }
@@ -106,7 +121,7 @@ impl Shard {
     fn send_back(&mut self, message: &Message, name: &GroupName) -> Result<(), Cause> {
         let view = message.view();
         if view.expires <= self.clients.now {
-            self.clients.dropped(DropCause::Expired, 1);
+            self.clients.drop_one(DropCause::Expired, &view);
             return Ok(());
         }
         let owner = self.clients.settings.placement.owner(view.topic);
@@ -140,7 +155,7 @@ impl Shard {
         let pick = filter.and_then(|filter| self.index.pick_core_for(filter, group, &mut hint));
         let Some(pick) = pick else {
             self.clients.counters.deliveries += 1;
-            self.clients.dropped(DropCause::GroupGone, 1);
+            self.clients.drop_one(DropCause::GroupGone, view);
             return Ok(());
         };
         self.picks.clear();
@@ -148,10 +163,11 @@ impl Shard {
         if pick.core != self.me {
             self.check_room(view, CoreSet::only(pick.core))?;
         }
+        self.index.note_sent(&pick);
         self.sequence += 1;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         if pick.core == self.me {
-            self.deliver_to_group(pick.local, pick.online, view);
+            self.deliver_to_group(pick.local, pick.online, view, self.me);
         } else {
             self.forward_delivery(pick.core, view, false);
         }

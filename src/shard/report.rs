@@ -121,6 +121,7 @@ impl Shard {
             polled_us: measured.polled_us,
             asleep_us: measured.asleep_us,
             lag_us_max: measured.lag_us_max,
+            lag_us: self.lag.average_us(),
         };
         debug_assert_eq!(self.recount(), (gauges.connected, gauges.subscriptions, gauges.inflight));
         Snapshot { counters: clients.counters.clone(), gauges }

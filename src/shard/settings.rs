@@ -1,4 +1,4 @@
-//! What a shard is told at its start.
+//! What a shard is told at its start, and what of that can change while it runs.
 
 use super::placement::Placement;
 use super::stats::Board;
@@ -67,6 +67,18 @@ pub struct Settings {
     pub board: Arc<Board>,
 }
 
+/// What a running shard takes over when the configuration changes. Pure value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Live {
+    /// What a session may hold.
+    pub session: SessionConfig,
+    /// What topics mean beyond the standard; ownership and share groups stay as they are.
+    pub topics: TopicsConfig,
+    /// Ceilings on everything else; those on the memory of a core and on its match cache stay as
+    /// they are.
+    pub limits: LimitsConfig,
+}
+
 /// What the clients of one listener may do. Pure value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenerRules {
@@ -132,6 +144,14 @@ impl Settings {
             sys_interval_us: 0,
             board,
         }
+    }
+
+    /// Takes over what has changed.
+    pub(super) fn take(&mut self, live: &Live) {
+        let LimitsConfig { memory_bytes, match_cache_bytes, .. } = self.limits;
+        self.session = live.session.clone();
+        self.topics = live.topics.clone();
+        self.limits = LimitsConfig { memory_bytes, match_cache_bytes, ..live.limits.clone() };
     }
 
     /// The rules of a listener.

@@ -34,8 +34,14 @@ impl Slow {
 
 impl Clients {
     /// Counts messages that a session missed because it did not keep up.
-    pub(super) fn missed(&mut self, session: SessionSlot, cause: DropCause, count: usize) {
-        self.dropped(cause, count);
+    pub(super) fn missed(
+        &mut self,
+        session: SessionSlot,
+        cause: DropCause,
+        count: usize,
+        bytes: usize,
+    ) {
+        self.dropped(cause, count, bytes);
         self.slow.note(session, count as u64);
     }
 

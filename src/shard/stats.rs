@@ -73,6 +73,8 @@ gauges! {
     asleep_us,
     /// Longest turn since the snapshot before, in microseconds.
     lag_us_max,
+    /// Average of the latest turns, in microseconds.
+    lag_us,
 }
 
 /// Everything a core tells about itself. Pure value.
@@ -158,7 +160,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.counters.connections_opened = 1;
         snapshot.counters.retained_replayed = 2;
-        snapshot.counters.dropped(DropCause::RetainedLimit, 3);
+        snapshot.counters.dropped(DropCause::RetainedLimit, 3, 4);
         (snapshot.gauges.connections, snapshot.gauges.lag_us_max) = (4, 5);
         board.write(ShardId(1), &snapshot);
         board.write(ShardId(2), &snapshot);

@@ -11,11 +11,11 @@ use super::entry::{self, Entry};
 use super::exclusive::Reservation;
 use super::input::Flow;
 use super::replay::Plan;
-use super::session::{SessionSlot, Subscribed, key_of, slot_of};
+use super::session::{SessionSlot, Subscribed, key_of};
 use super::waiting::{Cause, Source};
 use crate::base::{CoreSet, Key, PacketId, ShardId, Slots};
 use crate::codec::{self, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions};
-use crate::index::{GroupKey, NodeKey, Subscriber};
+use crate::index::{GroupKey, NodeKey, Part, Subscriber};
 use crate::mesh::Carried;
 use crate::topic::{Subscription, TopicFilter, delayed};
 use foldhash::fast::RandomState;
@@ -408,30 +408,24 @@ impl Shard {
         self.tell_group(filter, group, joined.group, token);
     }
 
-    /// Tells all owners of `filter` how many members the group has here. Room was checked.
+    /// Tells all owners of `filter` this core's part of the group. Room was checked.
     fn tell_group(&mut self, filter: &TopicFilter, group: &str, key: GroupKey, token: u64) {
-        let (online, total) = self.group_size(key);
-        let local = key.to_bits();
+        let size = self.group_part(key);
+        if let Some(watch) = self.index.group_watch(key) {
+            (watch.told, watch.stirred) = (size.load, false);
+        }
         let owners = self.clients.settings.placement.shards_of(filter);
         if owners.contains(self.me) {
-            self.index.set_group_members(filter, group, self.me, local, online, total);
+            let part = Part { arrived: self.index.group_arrived(key, self.me), ..size };
+            self.index.set_group_part(filter, group, self.me, part);
         }
         let filter = filter.as_str();
         let len = entry::text_entry_len(filter.len() + group.len());
         for owner in owners.without(self.me).iter() {
+            let part = Part { arrived: self.index.group_arrived(key, owner), ..size };
             let block = self.mesh.request(owner, len, 0);
-            entry::write(block, &Entry::Group { filter, group, local, online, total, token });
+            entry::write(block, &Entry::Group { filter, group, part, token });
         }
-    }
-
-    fn group_size(&mut self, key: GroupKey) -> (u32, u32) {
-        let clients = &mut self.clients;
-        let (mut online, mut total) = (0, 0);
-        for member in self.index.group_members(key) {
-            total += 1;
-            online += u32::from(clients.open_connection(slot_of(member.session)).is_some());
-        }
-        (online, total)
     }
 
     /// An owner confirmed: `token` is in force for everything after `sequence`.

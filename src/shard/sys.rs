@@ -84,7 +84,9 @@ impl Lines {
 
     fn drops(&mut self, counters: &Counters) {
         for cause in DropCause::ALL {
-            self.add(&format!("drops/{}", cause.label()), counters.drops[cause as usize]);
+            let name = format!("drops/{}", cause.label());
+            self.add(&name, counters.drops[cause as usize]);
+            self.add(&format!("{name}/bytes"), counters.drop_bytes[cause as usize]);
         }
     }
 }
@@ -140,6 +142,8 @@ pub fn core(
         out.add(&format!("share/{name}"), format_args!("{:.4}", part as f64 / whole));
     }
     out.add("lag_us_max", gauges.lag_us_max);
+    out.add("lag_us", gauges.lag_us);
+    out.add("overloads", counters.overloads);
     out.add("blocks/request", gauges.request_blocks);
     out.add("blocks/deliver", gauges.deliver_blocks);
     out.add("blocks/limit", gauges.blocks_limit);

@@ -3,6 +3,7 @@
 mod capabilities;
 mod connect;
 mod flow;
+mod large;
 mod offences;
 mod quota;
 mod retained;
@@ -14,6 +15,7 @@ mod aliases;
 mod auto_subscribe;
 mod delayed;
 mod exclusive;
+mod live;
 mod rewrite;
 
 use super::*;
@@ -89,8 +91,8 @@ impl Bench {
                     if self.deaf.contains(&(at, key)) {
                         continue;
                     }
-                    if let Some(out) = self.shards[at].take_output(key) {
-                        self.outputs.push((at, key, out.clone()));
+                    while let Some(out) = self.shards[at].take_output(key) {
+                        self.outputs.push((at, key, out.to_vec()));
                         self.shards[at].sent(key, out);
                     }
                 }

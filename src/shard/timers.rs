@@ -6,6 +6,7 @@ use super::events::Ending;
 use super::session::SessionSlot;
 use crate::base::Time;
 use crate::codec::ReasonCode;
+use crate::index::GroupKey;
 
 /// Longest time between two looks at a keep-alive, so that entries of closed connections go soon.
 const KEEP_ALIVE_HOP_S: u64 = 64;
@@ -27,6 +28,8 @@ pub(super) enum Timer {
     DelayedDue,
     /// The next round of `$SYS` messages.
     Report,
+    /// A look at how much a share group has to do.
+    Burden(GroupKey),
 }
 
 /// When to look at the keep-alive of `connection` next; whole seconds, so that ten thousand
@@ -73,6 +76,7 @@ impl Shard {
             Timer::DelayedDue => {}
             Timer::SessionEnd(slot) => self.check_session_end(slot, now),
             Timer::Report => self.report_due(now),
+            Timer::Burden(group) => self.burden_due(group, now),
             Timer::WillDue(slot) => {
                 if self.clients.sessions.get(slot).is_some_and(|session| session.will_due <= now) {
                     self.publish_will(slot);

@@ -9,12 +9,14 @@ pub struct AliasTable {
     /// The topic of alias `n` at `n - 1`; an empty text means unset, as no topic is empty.
     topics: Vec<String>,
     maximum: u16,
+    /// Capacities of the texts.
+    texts: usize,
 }
 
 impl AliasTable {
     /// An empty table for aliases `1..=maximum`; zero refuses all. Allocates nothing.
     pub fn new(maximum: u16) -> AliasTable {
-        AliasTable { topics: Vec::new(), maximum }
+        AliasTable { topics: Vec::new(), maximum, texts: 0 }
     }
 
     /// Lets `alias` stand for `topic` from now on; false, and nothing changed, when the alias is
@@ -29,8 +31,10 @@ impl AliasTable {
         }
         let slot = &mut self.topics[position];
         if slot != topic {
+            let before = slot.capacity();
             slot.clear();
             slot.push_str(topic);
+            self.texts += slot.capacity() - before;
         }
         true
     }
@@ -39,6 +43,11 @@ impl AliasTable {
     pub fn get(&self, alias: u16) -> Option<&str> {
         let position = usize::from(alias).checked_sub(1)?;
         self.topics.get(position).map(String::as_str).filter(|topic| !topic.is_empty())
+    }
+
+    /// Bytes of memory behind the table; they never become fewer.
+    pub fn bytes(&self) -> usize {
+        self.topics.capacity() * size_of::<String>() + self.texts
     }
 
     /// The highest alias accepted.

@@ -64,6 +64,8 @@ pub struct GivenAliases {
     marks: Vec<u32>,
     /// Alias `n` at `n - 1`.
     given: Vec<Given>,
+    /// Capacities of the texts.
+    texts: usize,
 }
 
 fn mark(topic: &str) -> u32 {
@@ -79,6 +81,7 @@ impl GivenAliases {
             candidates: [Candidate::default(); CANDIDATES],
             marks: Vec::new(),
             given: Vec::new(),
+            texts: 0,
         }
     }
 
@@ -146,14 +149,27 @@ impl GivenAliases {
         // As it has an alias now, its place is free.
         let met = std::mem::take(self.candidate(mark)).met;
         if at == self.given.len() {
+            let given = Given { topic: topic.to_owned(), met };
+            self.texts += given.topic.capacity();
             self.marks.push(mark);
-            return self.given.push(Given { topic: topic.to_owned(), met });
+            return self.given.push(given);
         }
         self.marks[at] = mark;
         let given = &mut self.given[at];
         given.met = met;
+        let before = given.topic.capacity();
         given.topic.clear();
         given.topic.push_str(topic);
+        self.texts += given.topic.capacity() - before;
+    }
+
+    /// Bytes of memory for the aliases given, zero before the first; they never become fewer.
+    pub fn bytes(&self) -> usize {
+        if self.given.is_empty() {
+            return 0;
+        }
+        let lists = self.marks.capacity() * size_of::<u32>();
+        size_of::<GivenAliases>() + lists + self.given.capacity() * size_of::<Given>() + self.texts
     }
 
     #[cold]

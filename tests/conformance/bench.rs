@@ -78,7 +78,7 @@ impl Bench {
         }
         while let Some(key) = shard.next_output() {
             moved = true;
-            if let Some(out) = shard.take_output(key) {
+            while let Some(out) = shard.take_output(key) {
                 let mut lines = self.lines.values_mut();
                 if let Some(line) = lines.find(|l| (l.at, l.key) == (at, key)) {
                     line.received.extend_from_slice(&out);

@@ -5,7 +5,7 @@ use crate::ledger::Ledger;
 use crate::network::{Pipe, PipeId, Transport};
 use crate::plan::Plan;
 use crate::{REPORTING, trace};
-use corelane::base::{Prng, Time};
+use corelane::base::{Chunk, Prng, Time};
 use corelane::mesh;
 use corelane::shard::{Command, ConnectionKey, Measured, Shard};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ struct Socket {
     reading: Reading,
     paused: bool,
     ended: bool,
-    sending: Option<(Vec<u8>, usize)>,
+    sending: Option<(Chunk, usize)>,
     closing: Option<Time>,
 }
 
@@ -287,7 +287,7 @@ impl Core {
 
     fn flush_one(&mut self, key: ConnectionKey, world: &mut Surroundings<'_>) -> bool {
         let Some(socket) = self.sockets.get_mut(&key.to_bits()) else {
-            if let Some(buffer) = self.shard.take_output(key) {
+            while let Some(buffer) = self.shard.take_output(key) {
                 self.shard.sent(key, buffer);
             }
             return false;

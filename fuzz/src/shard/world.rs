@@ -1,7 +1,7 @@
 //! Two shards, the pipes to their clients, and what a shell does between them.
 
 use super::view::{Histories, View};
-use corelane::base::Time;
+use corelane::base::{Chunk, Time};
 use corelane::codec::Version;
 use corelane::mesh::{self, MeshSettings};
 use corelane::shard::{Command, ConnectionKey, Settings, Shard};
@@ -42,7 +42,7 @@ pub struct Link {
     paused: bool,
     left: bool,
     told: bool,
-    sending: Option<Vec<u8>>,
+    sending: Option<Chunk>,
     closing: Option<Time>,
     /// While it travels from one core to the other; gone when it was dropped on its way.
     travelling: Option<Weak<usize>>,

@@ -25,7 +25,7 @@ fn broker() -> SocketAddr {
             let text = format!("[[listener]]\naddress = \"{address}\"\n");
             let config = config::parse(&text).expect("a valid configuration");
             let places = [ShardPlace { shard: 0, cpu: None }];
-            let served = corelane::broker::serve(&config, &places, || {});
+            let served = corelane::broker::serve(&config, &places, || None);
             panic!("the broker ended: {served:?}");
         });
         while TcpStream::connect(address).is_err() {

@@ -182,3 +182,99 @@ fn all_that_is_held_is_given_back() {
     assert_eq!(bench.shards[0].session_count(), 0);
     assert_eq!(bench.shards[0].held_bytes(), 0);
 }
+
+#[test]
+fn topic_aliases_of_both_directions_are_held_bytes() {
+    let mut bench = Bench::new(1);
+    let properties = ConnectProperties { topic_alias_maximum: 16, ..Default::default() };
+    let connect = |client_id| ConnectOut {
+        version: Version::V5,
+        client_id,
+        clean_start: true,
+        properties,
+        ..ConnectOut::default()
+    };
+    let publisher = bench.connect_with(0, &connect("p"));
+    let subscriber = bench.connect_with(0, &connect("s"));
+    subscribe(&mut bench, subscriber, "#", QoS::AtMostOnce);
+    let before = bench.shards[0].held_bytes();
+    let topic = "x".repeat(200);
+    for alias in 1..=8 {
+        let topic = format!("{topic}{alias}");
+        for _ in 0..2 {
+            let alias = Some(alias);
+            let mut bytes = Vec::new();
+            PublishOut { topic: &topic, alias, ..PublishOut::default() }
+                .encode(Version::V5, &mut bytes);
+            bench.send(publisher, &bytes);
+        }
+    }
+    let held = bench.shards[0].held_bytes() - before;
+    assert!((2 * 8 * 201..2 * 8 * 201 + 3000).contains(&held), "{held} bytes");
+    // Another topic under an alias that is there takes nothing more.
+    let mut bytes = Vec::new();
+    PublishOut { topic: "short", alias: Some(1), ..PublishOut::default() }
+        .encode(Version::V5, &mut bytes);
+    bench.send(publisher, &bytes);
+    assert_eq!(bench.shards[0].held_bytes() - before, held);
+    for client in [publisher, subscriber] {
+        bench.send(client, &[0xe0, 0]);
+        bench.shards[0].released(client.1);
+    }
+    assert_eq!(bench.shards[0].clients.output.aliases, 0);
+}
+
+#[test]
+fn drops_are_counted_in_bytes_too() {
+    let mut bench = Bench::with(1, |settings| settings.session.outbox_messages = 2);
+    let properties = ConnectProperties { session_expiry: Some(100), ..Default::default() };
+    let absent = bench.connect_with(
+        0,
+        &ConnectOut { version: Version::V5, client_id: "s", properties, ..ConnectOut::default() },
+    );
+    subscribe(&mut bench, absent, "t", QoS::AtLeastOnce);
+    bench.send(absent, &[0xe0, 0]);
+    let publisher = bench.connect(0, "p", Version::V5);
+    for size in 1..=5 {
+        publish(&mut bench, publisher, Version::V5, QoS::AtLeastOnce, &vec![0; 100 * size]);
+    }
+    publish(&mut bench, publisher, Version::V5, QoS::AtMostOnce, &[0; 50]);
+    let counters = bench.shards[0].counters();
+    let dropped =
+        |cause: DropCause| (counters.drops[cause as usize], counters.drop_bytes[cause as usize]);
+    assert_eq!(dropped(DropCause::OutboxOverflow), (3, 600 + 3), "the oldest, with their topics");
+    assert_eq!(dropped(DropCause::Offline), (1, 50 + 1));
+    let named = counters.entries().find(|(name, _)| name == "dropped_bytes_outbox_overflow");
+    assert_eq!(named.map(|(_, bytes)| bytes), Some(603));
+}
+
+#[test]
+fn a_core_whose_turns_are_too_long_sheds_until_they_are_short() {
+    let mut bench = Bench::with(1, |settings| settings.limits.overload_lag_ms = 100);
+    let publisher = bench.connect(0, "publisher", Version::V5);
+    let reader = bench.connect(0, "reader", Version::V5);
+    subscribe(&mut bench, reader, "t", QoS::AtMostOnce);
+    let turns = |bench: &mut Bench, count: usize, turn_us: u64| {
+        for _ in 0..count {
+            bench.pass(1);
+            bench.shards[0].lagged(turn_us);
+        }
+    };
+    turns(&mut bench, 20, 1_000_000);
+    let late = bench.connect(0, "late", Version::V311);
+    assert_eq!(bench.output(late), [0x20, 2, 0, 3], "server unavailable");
+    publish(&mut bench, publisher, Version::V5, QoS::AtMostOnce, b"x");
+    assert_eq!(publishes(&bench.output(reader), Version::V5).len(), 1, "who reads is served");
+    bench.deaf.push(reader);
+    bench.shards[0].clients.settings.limits.out_buffer_bytes = 1000 * SHED_PART;
+    for _ in 0..4 {
+        publish(&mut bench, publisher, Version::V5, QoS::AtMostOnce, &[1; 600]);
+    }
+    let counters = bench.shards[0].counters();
+    assert_eq!(counters.drops[DropCause::Overload as usize], 2, "two fill the smaller buffer");
+    assert_eq!((counters.drops[DropCause::Memory as usize], counters.overloads), (0, 1));
+    turns(&mut bench, 2, 1000);
+    let late = bench.connect(0, "late", Version::V311);
+    assert_eq!(bench.output(late), [0x20, 2, 0, 0], "let in");
+    assert_eq!(bench.shards[0].counters().overloads, 1);
+}

@@ -1,8 +1,10 @@
 //! CONNECT: versions, client identifiers, what CONNACK says, refusals.
 
-use super::wire::{Wire, connack, goodbye, packets, read, v5};
+use super::wire::{Wire, connack, goodbye, message, packets, read, v5};
 use crate::base::{Rate, ShardId};
-use crate::codec::{ConnectOut, ConnectProperties, Packet, ReasonCode, Version, Will};
+use crate::codec::{
+    ConnectOut, ConnectProperties, Packet, PublishOut, QoS, ReasonCode, Version, Will,
+};
 use crate::config::{ClientPattern, PropertyText};
 use crate::shard::Placement;
 use std::num::NonZeroU32;
@@ -228,9 +230,68 @@ fn a_connack_keeps_to_the_largest_packet_of_its_client() {
     assert!(!wire.is_closed(client));
     // What can't be said at all ends the connection, and nothing comes before CONNACK
     // [MQTT-3.2.0-1], DISCONNECT included.
-    let (client, least) = wire.try_connect(&asking(less.len() - 1));
+    let (client, least) = wire.try_connect(&asking(4));
     assert!(wire.is_closed(client));
     assert!(least.is_empty());
+}
+
+#[test]
+fn a_connack_leaves_out_what_may_be_and_does_not_fit() {
+    let asking = |client_id, largest: u32| {
+        let maximum_packet_size = NonZeroU32::new(largest);
+        let properties = ConnectProperties { maximum_packet_size, ..Default::default() };
+        ConnectOut { properties, ..v5(client_id, true, 0) }
+    };
+    let mut wire = Wire::new(|s| s.session.receive_maximum = 2);
+    for largest in 5..40 {
+        let (client, answer) = wire.try_connect(&asking("c", largest));
+        let told = connack(&answer);
+        let told = (told.maximum_packet_size, told.receive_maximum, told.topic_alias_maximum);
+        let expected = match largest {
+            5..=9 => (5, (None, None, 0)),
+            10..=12 => (10, (Some(1_048_576), None, 0)),
+            13..=15 => (13, (Some(1_048_576), Some(2), 0)),
+            _ => (16, (Some(1_048_576), Some(2), 32)),
+        };
+        assert_eq!((answer.len(), told), expected, "at most {largest} bytes");
+        assert!(!wire.is_closed(client));
+    }
+    // What was not said holds as the standard has it: 65,535 messages and no alias.
+    let (client, answer) = wire.try_connect(&asking("c", 5));
+    assert_eq!(answer, [0x20, 3, 0, 0, 0]);
+    for number in 1..=3 {
+        let mut bytes = Vec::new();
+        message("t", QoS::ExactlyOnce, number, b"").encode(Version::V5, &mut bytes);
+        let answers = wire.send(client, &bytes);
+        assert_eq!(answers.len(), 1, "a PUBREC");
+    }
+    let mut bytes = Vec::new();
+    let alias = Some(1);
+    PublishOut { alias, ..message("t", QoS::AtMostOnce, 0, b"") }.encode(Version::V5, &mut bytes);
+    wire.send(client, &bytes);
+    assert!(wire.is_closed(client), "[MQTT-3.3.2-9]");
+}
+
+#[test]
+fn who_takes_no_connack_that_says_what_it_must_is_refused() {
+    let mut wire = Wire::new(|s| s.session.max_expiry_s = 100);
+    let old = wire.connect(&v5("c", true, 50));
+    let asking = |client_id, largest: u32| {
+        let full = v5(client_id, true, 101);
+        let maximum_packet_size = NonZeroU32::new(largest);
+        ConnectOut {
+            properties: ConnectProperties { maximum_packet_size, ..full.properties },
+            ..full
+        }
+    };
+    let (client, answer) = wire.try_connect(&asking("c", 9));
+    assert_eq!(answer, [0x20, 3, 0, 0x95, 0], "the session expiry in force needs five bytes");
+    assert!(wire.is_closed(client) && !wire.is_closed(old), "nothing was taken over");
+    let (_, answer) = wire.try_connect(&asking("", 42));
+    assert_eq!(answer, [0x20, 3, 0, 0x95, 0], "nor is there room for an assigned identifier");
+    let (_, answer) = wire.try_connect(&asking("c", 10));
+    assert_eq!(answer, [0x20, 8, 0, 0, 5, 0x11, 0, 0, 0, 100]);
+    assert!(wire.is_closed(old));
 }
 
 #[test]

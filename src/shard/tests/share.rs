@@ -211,7 +211,6 @@ fn least_inflight_spares_who_does_not_acknowledge() {
         let mut group = Group::new(count, ShareStrategy::LeastInflight);
         let cores: Vec<_> = group.members.iter().map(|member| member.0).collect();
         let is_lazy = |at: usize| cores.iter().position(|core| *core == cores[at]) == Some(at);
-        let is_alone = |at: usize| cores.iter().filter(|core| **core == cores[at]).count() == 1;
         let (mut numbers, mut totals) = ([0u16; 6], [0usize; 6]);
         for _ in 0..24 {
             group.publish_some(1, QoS::AtLeastOnce);
@@ -223,10 +222,31 @@ fn least_inflight_spares_who_does_not_acknowledge() {
                 }
             }
         }
-        for at in (0..6).filter(|at| is_lazy(*at) && !is_alone(*at)) {
+        assert_eq!(totals.iter().sum::<usize>(), 24);
+        for at in (0..6).filter(|at| is_lazy(*at)) {
             assert!(totals[at] <= 1, "{count} shards: {totals:?}");
         }
     }
+}
+
+#[test]
+fn owners_hear_when_a_core_is_idle_again() {
+    let mut group = Group::new(3, ShareStrategy::LeastInflight);
+    let cores: Vec<_> = group.members.iter().map(|member| member.0).collect();
+    // Nobody acknowledges; then the members of one core do, long after.
+    group.publish_some(12, QoS::AtLeastOnce);
+    assert!(group.got().iter().all(|texts| texts.len() == 2), "their receive maximum");
+    group.bench.wait_s(10);
+    let idle: Vec<_> = (0..6).filter(|at| cores[*at] == cores[0]).collect();
+    for at in &idle {
+        for number in 1..=2 {
+            group.ack(*at, PacketType::Puback, number, ReasonCode::SUCCESS);
+        }
+    }
+    group.bench.wait_s(3);
+    group.publish_some(2 * idle.len(), QoS::AtLeastOnce);
+    let got = group.got();
+    assert!(idle.iter().all(|at| got[*at].len() == 2), "{cores:?} {got:?}");
 }
 
 #[test]
@@ -394,4 +414,22 @@ fn what_waits_for_another_member_is_bounded() {
     bench.judge();
     assert_eq!(bench.dropped(DropCause::RedispatchOverflow), 3);
     assert_eq!(bench.bench.sum(|counters| counters.redispatched), 2);
+}
+
+#[test]
+fn what_waits_for_another_member_when_the_broker_stops_is_counted() {
+    for count in COUNTS {
+        let (mut group, member, _) = five_for_one(count, QoS::AtLeastOnce);
+        let core = group.members[member].0;
+        // The news of its end are not told yet: what it left waits.
+        let mut bytes = Vec::new();
+        Disconnect::default().encode(Version::V5, &mut bytes);
+        group.bench.shards[core].receive(group.members[member].1, &bytes);
+        let waiting = group.bench.shards[core].redispatch.len();
+        assert_eq!(waiting, 5, "{count} shards");
+        group.bench.shards.iter_mut().for_each(Shard::drain);
+        group.bench.pass(0);
+        assert_eq!(group.dropped(DropCause::Stopped), 5, "{count} shards");
+        group.judge();
+    }
 }
