@@ -1,5 +1,6 @@
 //! Small values that every other module speaks in: ids, instants, generational slots, the timer
-//! wheel, token buckets, outgoing bytes and a seeded generator. Nothing here knows MQTT beyond packet identifiers.
+//! wheel, token buckets, outgoing bytes and a seeded generator. Nothing here knows MQTT beyond
+//! packet identifiers.
 
 pub mod bucket;
 pub mod chunk;

@@ -208,7 +208,8 @@ impl Ring {
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: entries are built by the methods above alone. A send points into a `Chunk` that
-        // `outgoing` owns unchanged until its completion (what it shares is never changed); receives use the provided buffers that
+        // `outgoing` owns unchanged until its completion (what it shares is never changed);
+        // receives use the provided buffers that
         // `buffers` owns; timeouts point to the boxed timespec, which the kernel copies while it
         // takes the entry; accept, poll and cancel use no memory of ours. `Drop` waits for all.
         unsafe { self.io.submission().push(entry).is_ok() }

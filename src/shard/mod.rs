@@ -317,7 +317,8 @@ impl Shard {
         self.clients.connections.get(key).is_some_and(Connection::has_output)
     }
 
-    /// What [`Shard::take_output`] gave was sent; `chunk` is it or its memory. True: there is more output already.
+    /// What [`Shard::take_output`] gave was sent; `chunk` is it or its memory. True: there is more
+    /// output already.
     pub fn sent(&mut self, key: ConnectionKey, chunk: impl Into<Chunk>) -> bool {
         self.clients.output.recycle(chunk.into().into_spare());
         let Some(connection) = self.clients.connections.get_mut(key) else { return false };
