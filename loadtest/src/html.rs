@@ -1,8 +1,8 @@
 //! The report as one HTML file: everything in it, nothing beside it, fit for screen and paper.
 
 use crate::chart::{Axes, Line, bars, escape, lines};
-use crate::comparison::{Row, ratio};
-use crate::outcome::Outcome;
+use crate::comparison::{Row, figure_told, percent, ratio};
+use crate::outcome::{Distribution, Outcome, Second};
 use crate::report::{micros, text, thousands, verdict};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -63,8 +63,8 @@ fn comparison(page: &mut String, rows: &[Row]) {
         return;
     }
     *page += "<h2>Side by side</h2>\n<div class=wide><table>";
-    let names = ["scenario", "broker", "rounds", "ratio", "in+out per CPU s", "in+out per s"];
-    let more = ["CPU per message", "p50", "p99", "p99.9", "verdict"];
+    let names = ["scenario", "broker", "rounds", "ratio", "median", "of", "in+out per s"];
+    let more = ["CPU per message", "broker CPU", "p50", "p99", "p99.9", "verdict"];
     let heading: Vec<String> = names.iter().chain(&more).map(|name| (*name).into()).collect();
     row(page, "th", &heading);
     for one in rows {
@@ -77,9 +77,11 @@ fn comparison(page: &mut String, rows: &[Row]) {
             one.broker.clone(),
             one.rounds.to_string(),
             ratio(one),
-            if cpu > 0.0 { thousands(cpu) } else { "?".into() },
+            thousands(one.median),
+            figure_told(one),
             thousands(one.per_second),
             cost,
+            percent(one.broker_cpu),
             micros(one.p50_ns as u64),
             micros(one.p99_ns as u64),
             micros(one.p999_ns as u64),
@@ -88,11 +90,12 @@ fn comparison(page: &mut String, rows: &[Row]) {
         row(page, "td", &cells);
     }
     *page += "</table></div>\n<p>Medians over the rounds; in brackets the 95 % interval of the \
-              ratio to the first broker, by bootstrap over the rounds.</p>\n";
+              ratio to the first broker, by bootstrap over the rounds. A ratio above 1 is better \
+              than the first broker, also where less of the figure is better.</p>\n";
     let told = |one: &Row| (format!("{} {}", one.shape, one.broker), one.ratio, one.interval);
     let ratios: Vec<_> = rows.iter().map(told).collect();
-    let figure = format!("Ratio of {} to the first broker", rows[0].figure);
-    *page += &bars(&figure, &ratios, |value| format!("×{value:.2}"), Some(1.0));
+    let figure = "How many times as good as the first broker";
+    *page += &bars(figure, &ratios, |value| format!("×{value:.2}"), Some(1.0));
 }
 
 /// What a legend calls a run.
@@ -120,27 +123,11 @@ fn scenario(page: &mut String, runs: &[&Outcome]) {
             called(run, earlier + 1, runs.iter().filter(same).count() > 1)
         })
         .collect();
-    let rates = named(&names, runs, |run| {
-        let rate = |one: &crate::outcome::Second| {
-            let rate = (one.sent + one.received) as f64 / one.length_s.max(1e-9);
-            (f64::from(one.second), rate)
-        };
-        // A short last second has too few messages to tell a rate.
-        run.series.iter().filter(|one| one.length_s > 0.5).map(rate).collect()
-    });
-    let axes = Axes { x: "second", ticks: Vec::new(), y: thousands, log: false };
-    *page += &lines("Messages in plus out per second", &rates, &axes);
-    let latencies = named(&names, runs, percentiles);
-    let ticks = QUANTILES.iter().enumerate();
-    let ticks = ticks.map(|(at, (_, label))| (at as f64, (*label).into())).collect();
-    let axes = Axes { x: "percentile", ticks, y: |ns| micros(ns as u64), log: true };
-    *page += &lines("Latency from the intended send time", &latencies, &axes);
-    let cost = names
-        .iter()
-        .zip(runs)
-        .filter_map(|(name, run)| Some((name.clone(), 1e9 / run.per_cpu_second()?, None)));
-    let cost: Vec<_> = cost.collect();
-    *page += &bars("Broker CPU for each message", &cost, |ns| format!("{ns:.0} ns"), None);
+    if runs.iter().any(|run| run.moved() > 0) {
+        messages(page, &names, runs);
+    } else {
+        connections(page, &names, runs);
+    }
     for (name, run) in names.iter().zip(runs) {
         let (name, text) = (escape(name), escape(&text(run)));
         let verdict = escape(&verdict(run));
@@ -149,6 +136,72 @@ fn scenario(page: &mut String, runs: &[&Outcome]) {
             "<details><summary>{name}: {verdict}</summary><pre>{text}</pre></details>"
         );
     }
+}
+
+/// Charts of a load that carries messages.
+fn messages(page: &mut String, names: &[String], runs: &[&Outcome]) {
+    seconds(page, names, runs, "Messages in plus out per second", |one| one.sent + one.received);
+    let title = "Latency from the intended send time";
+    quantiles(page, names, runs, title, |run| &run.latency);
+    let title = "Broker CPU for each message";
+    let cost = |run: &Outcome| Some(1e9 / run.per_cpu_second()?);
+    each(page, names, runs, title, cost, |ns| format!("{ns:.0} ns"));
+}
+
+/// Charts of a load that only connects.
+fn connections(page: &mut String, names: &[String], runs: &[&Outcome]) {
+    seconds(page, names, runs, "Connects per second", |one| one.connects);
+    quantiles(page, names, runs, "From the intended connect to CONNACK", |run| &run.connect);
+    let title = "Broker CPU for each connect";
+    let cost = |run: &Outcome| Some(1e9 / run.connects_per_cpu_second()?);
+    each(page, names, runs, title, cost, |ns| format!("{:.1} µs", ns / 1000.0));
+    let title = "Broker memory for each connection";
+    each(page, names, runs, title, Outcome::resident_each, |bytes| thousands(bytes) + " B");
+}
+
+fn seconds(
+    page: &mut String,
+    names: &[String],
+    runs: &[&Outcome],
+    title: &str,
+    count: impl Fn(&Second) -> u64,
+) {
+    let rates = named(names, runs, |run| {
+        let rate =
+            |one: &Second| (f64::from(one.second), count(one) as f64 / one.length_s.max(1e-9));
+        // A short last second has too few of anything to tell a rate.
+        run.series.iter().filter(|one| one.length_s > 0.5).map(rate).collect()
+    });
+    let axes = Axes { x: "second", ticks: Vec::new(), y: thousands, log: false };
+    *page += &lines(title, &rates, &axes);
+}
+
+fn quantiles(
+    page: &mut String,
+    names: &[String],
+    runs: &[&Outcome],
+    title: &str,
+    pick: fn(&Outcome) -> &Distribution,
+) {
+    let latencies = named(names, runs, |run| percentiles(pick(run)));
+    let ticks = QUANTILES.iter().enumerate();
+    let ticks = ticks.map(|(at, (_, label))| (at as f64, (*label).into())).collect();
+    let axes = Axes { x: "percentile", ticks, y: |ns| micros(ns as u64), log: true };
+    *page += &lines(title, &latencies, &axes);
+}
+
+/// A bar for each run of which the figure is known.
+fn each(
+    page: &mut String,
+    names: &[String],
+    runs: &[&Outcome],
+    title: &str,
+    pick: impl Fn(&Outcome) -> Option<f64>,
+    told: fn(f64) -> String,
+) {
+    let known = names.iter().zip(runs);
+    let known = known.filter_map(|(name, run)| Some((name.clone(), pick(run)?, None)));
+    *page += &bars(title, &known.collect::<Vec<_>>(), told, None);
 }
 
 fn named(
@@ -160,8 +213,8 @@ fn named(
     both.map(|(name, run)| Line { name: name.clone(), points: points(run) }).collect()
 }
 
-fn percentiles(run: &Outcome) -> Vec<(f64, f64)> {
-    let latency = run.latency.histogram();
+fn percentiles(found: &Distribution) -> Vec<(f64, f64)> {
+    let latency = found.histogram();
     if latency.is_empty() {
         return Vec::new();
     }
@@ -197,7 +250,7 @@ fn setting(page: &mut String, outcomes: &[Outcome]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Distribution, Second, Totals, Versions, Window};
+    use crate::outcome::{Totals, Versions, Window};
     use crate::scenario::find;
 
     #[test]
@@ -218,8 +271,36 @@ mod tests {
         let page = page(&[outcome], &rows);
         assert_eq!(page.matches("<svg").count(), 4, "rate, latency, CPU and ratio");
         assert!(page.contains("a&amp;b") && page.contains("run &lt;script&gt;"));
+        assert!(page.contains("Messages in plus out") && !page.contains("Connects per second"));
         for outside in ["<script", "http:", "https:", "<link", "@import", "url(", "NaN", "inf"] {
             assert!(!page.contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn a_load_that_only_connects_shows_connects_and_memory() {
+        let mut connect = crate::measure::histogram();
+        connect.saturating_record(2_000_000);
+        let second = |second| Second {
+            second,
+            length_s: 1.0,
+            connects: 50,
+            broker_cpu_s: Some(0.1),
+            ..Second::default()
+        };
+        let outcome = Outcome {
+            connect: Distribution::from(&connect),
+            series: (0..3).map(second).collect(),
+            totals: Totals {
+                connects: 150,
+                resident_before: Some(0),
+                resident_held: Some(30_000_000),
+                ..Totals::default()
+            },
+            ..Outcome::new(find("S10").expect("shipped"))
+        };
+        let page = page(&[outcome], &[]);
+        assert_eq!(page.matches("<svg").count(), 4, "rate, CONNACK, CPU and memory");
+        assert!(page.contains("2_000 B") && page.contains("2000.0 µs"), "{page}");
     }
 }

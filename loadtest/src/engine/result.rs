@@ -72,6 +72,8 @@ pub fn outcome(
         resumed: control.sum(|meter| &meter.resumed),
         received_bytes: end.received_bytes - begin.received_bytes,
         broker_cpu_s: begin.broker_cpu_s(end),
+        resident_before: samples.sampler.resident_before,
+        resident_held: end.resident,
         generator_cpu_s: end.generator_ns().saturating_sub(begin.generator_ns()) as f64 / 1e9,
     };
     outcome.generator = verdict::judge(&outcome, lag, (begin, end));
