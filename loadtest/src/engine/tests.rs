@@ -130,6 +130,11 @@ fn relay(
     Ok(true)
 }
 
+#[test]
+fn runs_that_begin_at_once_have_clients_of_their_own() {
+    assert_ne!(run_name(1), run_name(1));
+}
+
 fn watch_nothing(_: Live<'_>) {}
 
 fn drive(scenario: &Scenario, address: SocketAddr) -> Outcome {
