@@ -137,7 +137,9 @@ fn has_messages(outcome: &Outcome) -> bool {
 
 fn has_storms(outcome: &Outcome) -> bool {
     let mut groups = outcome.scenario.groups.iter();
-    groups.any(|group| group.storm_every_s > 0.0 || group.offline_s > 0.0)
+    groups.any(|group| {
+        group.storm_every_s > 0.0 || group.offline_s > 0.0 || group.takeover_every_s > 0.0
+    })
 }
 
 /// One run's figure of merit in words.

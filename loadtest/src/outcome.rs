@@ -237,6 +237,12 @@ pub struct Totals {
     pub reconnects: u64,
     /// Sessions that the broker said it had kept, in the whole run.
     pub resumed: u64,
+    /// Connections that clients took over from themselves, in the whole run.
+    #[serde(default)]
+    pub takeovers: u64,
+    /// Times that a client unsubscribed and subscribed again, in the whole run.
+    #[serde(default)]
+    pub unsubscribes: u64,
     /// Payload bytes received.
     pub received_bytes: u64,
     /// CPU seconds of the broker, where its process is known.

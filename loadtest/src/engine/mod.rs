@@ -22,6 +22,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod whim;
 mod worker;
 
 use crate::outcome::{BrokerVerdict, Outcome};

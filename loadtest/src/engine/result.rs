@@ -70,6 +70,8 @@ pub fn outcome(
         connects: control.sum(|meter| &meter.connects),
         reconnects: control.sum(|meter| &meter.reconnects),
         resumed: control.sum(|meter| &meter.resumed),
+        takeovers: control.sum(|meter| &meter.takeovers),
+        unsubscribes: control.sum(|meter| &meter.unsubscribes),
         received_bytes: end.received_bytes - begin.received_bytes,
         broker_cpu_s: begin.broker_cpu_s(end),
         resident_before: samples.sampler.resident_before,
