@@ -216,9 +216,9 @@ pub fn text(rows: &[Row]) -> String {
     table(&lines)
 }
 
-/// What is compared, and which way where that is not plain.
+/// What is compared, with an arrow where less is better.
 pub fn figure_told(row: &Row) -> String {
-    format!("{}{}", row.figure, if row.less_is_better { " (less is better)" } else { "" })
+    format!("{}{}", row.figure, if row.less_is_better { " ↓" } else { "" })
 }
 
 /// A share of a CPU as a percentage; small ones with two digits more, for brokers at rest.
@@ -317,7 +317,7 @@ mod tests {
         // A quarter of the memory is four times as good.
         assert_eq!((idle[1].ratio, idle[1].interval), (4.0, Some((4.0, 4.0))));
         assert_eq!((idle[1].median, idle[0].median), (1000.0, 4000.0));
-        assert!(text(&idle).contains("bytes per connection (less is better)"));
+        assert!(text(&idle).contains("bytes per connection ↓"));
         let Ok(ours) = &ours[0] else { unreachable!() };
         assert_eq!(told(ours), "1_000 bytes per connection");
     }

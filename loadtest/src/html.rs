@@ -1,6 +1,6 @@
 //! The report as one HTML file: everything in it, nothing beside it, fit for screen and paper.
 
-use crate::chart::{Axes, Line, bars, escape, lines};
+use crate::chart::{Axes, Bar, Line, bars, escape, lines};
 use crate::comparison::{Row, figure_told, percent, ratio};
 use crate::outcome::{Distribution, Outcome, Second};
 use crate::report::{micros, text, thousands, verdict};
@@ -44,10 +44,19 @@ pub fn page(outcomes: &[Outcome], rows: &[Row]) -> String {
 }
 
 fn title(outcomes: &[Outcome]) -> String {
-    let names: BTreeSet<_> = outcomes.iter().map(|one| one.scenario.name.as_str()).collect();
-    let brokers: BTreeSet<_> = outcomes.iter().map(|one| one.versions.broker.as_str()).collect();
-    let join = |set: BTreeSet<&str>| set.into_iter().collect::<Vec<_>>().join(", ");
-    escape(&format!("{}: {}", join(names), join(brokers)))
+    let names = in_order(outcomes.iter().map(|one| one.scenario.name.as_str()));
+    let brokers = in_order(outcomes.iter().map(|one| one.versions.broker.as_str()));
+    let told = match &names[..] {
+        [] | [_] | [_, _] | [_, _, _] => names.join(", "),
+        [first, .., last] => format!("{} loads, {first} to {last}", names.len()),
+    };
+    escape(&format!("{told}: {}", brokers.join(", ")))
+}
+
+/// Each once, as they come.
+fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| seen.insert(*name)).collect()
 }
 
 fn row(page: &mut String, tag: &str, cells: &[String]) {
@@ -63,13 +72,14 @@ fn comparison(page: &mut String, rows: &[Row]) {
         return;
     }
     *page += "<h2>Side by side</h2>\n<div class=wide><table>";
-    let names = ["scenario", "broker", "rounds", "ratio", "median", "of", "in+out per s"];
-    let more = ["CPU per message", "broker CPU", "p50", "p99", "p99.9", "verdict"];
+    let names = ["scenario", "broker", "rounds", "ratio", "median", "of", "in+out/s"];
+    let more = ["CPU/message", "broker CPU", "p50", "p99", "p99.9", "verdict"];
     let heading: Vec<String> = names.iter().chain(&more).map(|name| (*name).into()).collect();
     row(page, "th", &heading);
     for one in rows {
         let cpu = one.per_broker_cpu_second;
-        let cost = if cpu > 0.0 { format!("{:.0} ns", 1e9 / cpu) } else { "?".into() };
+        let cost = if cpu > 0.0 { format!("{:.0} ns", 1e9 / cpu) } else { "–".into() };
+        let time = |ns: f64| if ns > 0.0 { micros(ns as u64) } else { "–".into() };
         let failure = one.failure.clone().unwrap_or_else(|| "passed".into());
         let bound = if one.generator_bound { " (generator-bound)" } else { "" };
         let cells = [
@@ -82,18 +92,29 @@ fn comparison(page: &mut String, rows: &[Row]) {
             thousands(one.per_second),
             cost,
             percent(one.broker_cpu),
-            micros(one.p50_ns as u64),
-            micros(one.p99_ns as u64),
-            micros(one.p999_ns as u64),
+            time(one.p50_ns),
+            time(one.p99_ns),
+            time(one.p999_ns),
             failure + bound,
         ];
         row(page, "td", &cells);
     }
     *page += "</table></div>\n<p>Medians over the rounds; in brackets the 95 % interval of the \
               ratio to the first broker, by bootstrap over the rounds. A ratio above 1 is better \
-              than the first broker, also where less of the figure is better.</p>\n";
-    let told = |one: &Row| (format!("{} {}", one.shape, one.broker), one.ratio, one.interval);
-    let ratios: Vec<_> = rows.iter().map(told).collect();
+              than the first broker, also where less of the figure is better (↓).</p>\n";
+    let brokers = in_order(rows.iter().map(|one| one.broker.as_str()));
+    let colour = |one: &Row| brokers.iter().position(|name| *name == one.broker).unwrap_or(0);
+    let ratios: Vec<Bar> = rows
+        .iter()
+        // The first broker is the line at 1.
+        .filter(|one| one.ratio > 0.0 && (colour(one) > 0 || brokers.len() == 1))
+        .map(|one| Bar {
+            name: format!("{} {}", one.shape, one.broker),
+            value: one.ratio,
+            interval: one.interval,
+            colour: colour(one),
+        })
+        .collect();
     let figure = "How many times as good as the first broker";
     *page += &bars(figure, &ratios, |value| format!("×{value:.2}"), Some(1.0));
 }
@@ -199,9 +220,11 @@ fn each(
     pick: impl Fn(&Outcome) -> Option<f64>,
     told: fn(f64) -> String,
 ) {
-    let known = names.iter().zip(runs);
-    let known = known.filter_map(|(name, run)| Some((name.clone(), pick(run)?, None)));
-    *page += &bars(title, &known.collect::<Vec<_>>(), told, None);
+    let bar = |(colour, (name, run)): (usize, (&String, &&Outcome))| {
+        Some(Bar { name: name.clone(), value: pick(run)?, interval: None, colour })
+    };
+    let known: Vec<Bar> = names.iter().zip(runs).enumerate().filter_map(bar).collect();
+    *page += &bars(title, &known, told, None);
 }
 
 fn named(

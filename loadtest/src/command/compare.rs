@@ -34,7 +34,8 @@ pub fn compare(args: &CompareArgs, requests: &Requests) -> Result<Done> {
     if !args.output.json {
         print!("{}", comparison::text(&rows));
         println!(
-            "medians of {} rounds, broker on CPU {}; a ratio above 1 is better than the first; \
+            "medians of {} rounds, broker on CPU {}; a ratio above 1 is better than the first \
+             (↓: less of the figure is better); \
              [a–b]: its 95 % interval; G: generator-bound",
             args.rounds, args.broker_cpu
         );
