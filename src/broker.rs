@@ -156,7 +156,7 @@ where
 /// What one core's thread is made of.
 struct Core {
     mesh: MeshEnd,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<(u16, OwnedFd)>,
     doorbell: OwnedFd,
     driver: DriverSettings,
     clock: Clock,
@@ -172,8 +172,8 @@ impl Core {
         let broken = |error: io::Error| format!("its ring: {error}");
         let mut driver = Driver::new(&self.driver).map_err(broken)?;
         driver.watch(self.doorbell).map_err(broken)?;
-        for (listener, fd) in self.listeners.into_iter().enumerate() {
-            driver.listen(fd, listener as u16);
+        for (listener, fd) in self.listeners {
+            driver.listen(fd, listener);
         }
         let sleeper = Sleeper::new(&driver, self.way).map_err(broken)?;
         let shard = Shard::new(self.settings, self.mesh, self.clock.now());
@@ -209,10 +209,12 @@ fn mesh_settings(config: &Config) -> MeshSettings {
 }
 
 fn reactor_settings(config: &Config) -> ReactorSettings {
+    let pace = config.runtime.pace();
     ReactorSettings {
         completions: config.runtime.tick_completions,
-        gather: Duration::from_micros(config.runtime.gather_us.into()),
-        spin: Duration::from_micros(config.runtime.spin_us.into()),
+        gather: Duration::from_micros(pace.gather_us.into()),
+        crumbs: u64::from(pace.crumbs),
+        spin: Duration::from_micros(pace.spin_us.into()),
         drain: Duration::from_secs(config.runtime.drain_s.into()),
     }
 }
@@ -252,12 +254,15 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
     }
 }
 
-/// Binds every listener once per shard; the kernel spreads connections over them.
-fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, StartError> {
-    let mut cores: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    for listener in &config.listeners {
+/// Binds every listener once for each of its shards; the kernel spreads connections over them.
+/// Gives for each core its sockets with the numbers of their listeners.
+fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<(u16, OwnedFd)>>, StartError> {
+    let mut cores: Vec<Vec<(u16, OwnedFd)>> = (0..shards).map(|_| Vec::new()).collect();
+    for (number, listener) in (0..).zip(&config.listeners) {
         let mut settings = listener_settings(listener);
-        for core in &mut cores {
+        let own = listener.shards.as_slice();
+        let accepting = |(shard, _): &(usize, _)| own.is_empty() || own.contains(shard);
+        for (_, core) in cores.iter_mut().enumerate().filter(accepting) {
             let (fd, address) =
                 net::bind(&settings).map_err(|error| cannot_bind(listener, &error))?;
             if settings.address.port() == 0 {
@@ -265,7 +270,7 @@ fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, StartEr
             }
             // Port 0 is chosen once for all cores.
             settings.address = address;
-            core.push(fd);
+            core.push((number, fd));
         }
     }
     Ok(cores)

@@ -121,7 +121,68 @@ fn a_pin_to_a_shard_that_does_not_run_is_refused() {
     let output = corelane(&["topology", "--shards", "2", "--config", file.path()]);
     assert_eq!(output.status.code(), Some(78));
     let text = stderr(&output);
-    assert!(text.contains("topics.pin names shard 9 for plant, and 2 run here"), "{text}");
+    let fault = "line 2: topics.pin[0].shard: there is no shard 9, 2 run here";
+    assert!(text.contains(fault), "{text}");
+}
+
+#[test]
+fn what_the_host_has_not_is_refused_with_its_line() {
+    let file = File::new("line", "[runtime]\npin = true\ncpus = \"numa:4095\"\n");
+    let output = corelane(&["topology", "--config", file.path()]);
+    assert_eq!(output.status.code(), Some(78));
+    let text = stderr(&output);
+    assert!(text.contains("line 3: runtime.cpus: there is no NUMA node 4095"), "{text}");
+    // What was typed has no line in the file.
+    let output = corelane(&["topology", "--cpus", "8191", "--config", file.path()]);
+    assert!(!stderr(&output).contains("line 3"), "{}", stderr(&output));
+}
+
+#[test]
+fn topology_plan_tells_who_owns_what() {
+    let text = "\
+[[listener]]
+shards = [1]
+[topics]
+pin = [{ prefix = \"plant\", shard = 1 }]
+[session]
+pin = [{ clients = \"gate-*\", shard = 0 }]
+";
+    let file = File::new("plan", text);
+    let args = ["topology", "--plan", "--shards", "2", "--config", file.path()];
+    let text = stdout(&corelane(&args));
+    assert!(text.contains("clients gate-*\n"), "{text}");
+    assert!(text.contains("listener tcp (127.0.0.1:1883), topics plant/#\n"), "{text}");
+    let json = stdout(&corelane(&[&args[..], &["--json"]].concat()));
+    assert!(json.starts_with('{') && json.contains("\"owns\""), "{json}");
+}
+
+#[test]
+fn tune_checks_without_changing_anything() {
+    let output = corelane(&["tune", "--connections", "10"]);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", stderr(&output));
+    let text = stdout(&output);
+    for part in ["kernel-release", "somaxconn", "huge-pages", "profile for this host: "] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let json = stdout(&corelane(&["tune", "--json", "--profile", "power-saving"]));
+    assert!(json.contains("\"falls_short\""), "{json}");
+}
+
+#[test]
+fn tune_has_nothing_to_take_back_without_a_record() {
+    let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("no-record.json");
+    let state = state.to_str().expect("the target directory has a plain name");
+    let output = corelane(&["tune", "--undo", "--state", state]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "--undo: there is nothing to do\n");
+}
+
+#[test]
+fn a_shown_profile_is_a_valid_configuration() {
+    let output = corelane(&["tune", "--show-profile", "two-core-vm"]);
+    let file = File::new("profile", &stdout(&output));
+    let check = corelane(&["check", "--config", file.path()]);
+    assert_eq!(check.status.code(), Some(0), "{}", stderr(&check));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::config::{Choice, LogLevel};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use tuning::profile::PROFILES;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,8 +15,30 @@ Examples:
   corelane --cpus 0,2-5 --shards 4          choose CPUs and the number of shards
   corelane check --config corelane.toml     name every fault, or say what the file means
   corelane topology                         draw the host and where shards would run
+  corelane topology --plan                  the same, and what each shard owns by a rule
+  corelane tune                             what the host lacks, and the commands that mend it
 
-Exit codes: 0 done, 2 wrong usage, 78 the configuration or the host does not allow a start.";
+Exit codes: 0 done, 1 tune found the host wanting, 2 wrong usage, 70 a core failed while running,
+78 the configuration or the host does not allow a start.";
+
+const TUNE: &str = "\
+Nothing is changed unless --apply or --undo is given. Each need has a severity: \"blocks\" (the
+broker can't start), \"limits\" (it will hit a limit), \"costs\" (it is slower), \"tells\".
+
+Examples:
+  corelane tune --config corelane.toml      what this configuration needs of this host
+  corelane tune --profile low-latency       what a shipped profile needs
+  corelane tune --show-profile laptop > corelane.toml
+                                            begin a configuration
+  corelane tune --apply                     write what is safe to write, noting what was there
+  corelane tune --undo                      write it back, except what somebody changed since
+
+Profiles: laptop, two-core-vm, eight-core-vm, sixteen-core, thirty-two-core, sixty-four-core,
+dual-socket, low-latency, power-saving.
+
+Exit codes: 0 the host is fit (with --apply and --undo: all is done), 1 something of severity
+\"blocks\" or \"limits\" is not met (or not all is done), 2 wrong usage, 78 the configuration has
+faults.";
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker: one thread per core, nothing shared between cores.
 #[derive(Parser, Debug)]
@@ -40,6 +63,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Draw the host's CPUs and where shards would run
     Topology(TopologyArgs),
+    /// Check the host for what the broker needs of it, and mend it when asked to
+    #[command(after_help = TUNE)]
+    Tune(TuneArgs),
 }
 
 /// Options of `serve`.
@@ -79,12 +105,54 @@ pub struct TopologyArgs {
     /// Where shards run.
     #[command(flatten)]
     pub cores: CoreArgs,
+    /// Also draw which shard owns what: pins of topics and clients, listeners
+    #[arg(long)]
+    pub plan: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `tune`.
+#[derive(clap::Args, Debug)]
+pub struct TuneArgs {
+    /// The configuration file (TOML) whose needs count
+    #[arg(long, short, value_name = "FILE", conflicts_with = "profile")]
+    pub config: Option<PathBuf>,
+    /// A shipped profile whose needs count
+    #[arg(long, value_name = "NAME", value_parser = profiles())]
+    pub profile: Option<String>,
+    /// Print a shipped profile and do nothing else
+    #[arg(long, value_name = "NAME", value_parser = profiles(), exclusive = true)]
+    pub show_profile: Option<String>,
+    /// Where shards run.
+    #[command(flatten)]
+    pub cores: CoreArgs,
+    /// Connections that are expected in all; without it, what the listeners let in
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u64>,
+    /// Write what is safe to write: kernel settings, governor, packet steering
+    #[arg(long, conflicts_with = "undo")]
+    pub apply: bool,
+    /// Write back what --apply found
+    #[arg(long)]
+    pub undo: bool,
+    /// Where --apply notes what it found
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/corelane/tune.json")]
+    pub state: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn profiles() -> PossibleValuesParser {
+    PossibleValuesParser::new(PROFILES.iter().map(|profile| profile.name))
 }
 
 /// Which cores are used.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CoreArgs {
-    /// CPUs that carry shards: "auto" or a list such as 0,2-5
+    /// CPUs that carry shards: "auto", "numa:0" or a list such as 0,2-5
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<String>,
     /// Number of shards; 0 means one for each CPU

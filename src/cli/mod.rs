@@ -13,6 +13,7 @@ mod log;
 mod refusal;
 mod serve;
 mod topology;
+mod tune;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -24,6 +25,9 @@ use std::process::ExitCode;
 /// does not restart in vain.
 pub const EXIT_CONFIG: u8 = 78;
 
+/// Exit code of `corelane tune` where the host falls short of what the broker needs.
+pub const EXIT_WANTING: u8 = 1;
+
 /// Exit code of a broker that failed while it was running (EX_SOFTWARE): a restart may help.
 pub const EXIT_SOFTWARE: u8 = 70;
 
@@ -32,13 +36,15 @@ pub const EXIT_SOFTWARE: u8 = 70;
 pub fn run() -> ExitCode {
     let args = Args::parse();
     let done = match &args.command {
-        None => serve::run(&args.serve),
-        Some(Command::Serve(serve)) => serve::run(serve),
-        Some(Command::Check(check)) => check::run(check),
-        Some(Command::Topology(topology)) => topology::run(topology),
+        None => serve::run(&args.serve).map(|()| true),
+        Some(Command::Serve(serve)) => serve::run(serve).map(|()| true),
+        Some(Command::Check(check)) => check::run(check).map(|()| true),
+        Some(Command::Topology(topology)) => topology::run(topology).map(|()| true),
+        Some(Command::Tune(tune)) => tune::run(tune),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_WANTING),
         Err(refusal) => {
             // Nobody is left to tell if standard error is closed.
             let _ = writeln!(std::io::stderr(), "corelane: {refusal}");

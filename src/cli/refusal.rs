@@ -3,7 +3,6 @@
 use crate::broker::StartError;
 use crate::config::Fault;
 use std::fmt;
-use tuning::placement::PlacementError;
 
 /// What is wrong and what mends it, ready to be printed.
 #[derive(Debug)]
@@ -40,11 +39,5 @@ impl From<StartError> for Refusal {
     fn from(error: StartError) -> Refusal {
         let while_running = error.while_running;
         Refusal { while_running, ..Refusal::new(error.message, error.remedy) }
-    }
-}
-
-impl From<PlacementError> for Refusal {
-    fn from(error: PlacementError) -> Refusal {
-        Refusal::new(error.message, error.remedy)
     }
 }

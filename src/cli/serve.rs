@@ -1,7 +1,7 @@
 //! `corelane serve`: checks the host, says what is about to run and runs it.
 
 use super::args::ServeArgs;
-use super::effective;
+use super::effective::{self, Source};
 use super::log::Log;
 use super::refusal::Refusal;
 use crate::broker;
@@ -10,14 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 use tracing::{error, info, warn};
 use tuning::cpulist;
-use tuning::host::{self, Facts, Needs, Severity};
+use tuning::host::{self, Facts, Needs, Severity, Verdict};
 use tuning::placement::PlacementPlan;
 
 /// Below this many open files a broker of this kind is felt to be limited.
-const WORTHWHILE_FILES: u64 = 65_536;
+pub const WORTHWHILE_FILES: u64 = 65_536;
 
 /// What glommio demands before it builds an executor.
-const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
+pub const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 
 /// Serves until told to stop.
 ///
@@ -26,7 +26,8 @@ const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 pub fn run(args: &ServeArgs) -> Result<(), Refusal> {
     let config = effective::serve(args)?;
     let log = Arc::new(Log::start(&config.log));
-    let (_, plan) = effective::place(&config)?;
+    let source = Source { file: args.config.as_deref(), cores: &args.cores };
+    let (_, plan) = effective::place(&config, source)?;
     check_host(&config, plan.shards.len())?;
     greet(&config, &plan);
     let (args, mut running) = (args.clone(), config.clone());
@@ -75,10 +76,10 @@ fn check_host(config: &Config, shards: usize) -> Result<(), Refusal> {
     }
     for check in host::checks(&Facts::read(Path::new("/")), needs) {
         let text = format!("{}: {}, needed: {}", check.id, check.current, check.required);
-        match (check.met, check.severity) {
-            (true, _) => {}
-            (false, Severity::Limits) => warn!("{text}; {}", check.remedy),
-            (false, Severity::Blocks) => return Err(Refusal::new(text, check.remedy)),
+        match (check.verdict, check.severity) {
+            (Verdict::Met | Verdict::Unknown, _) => {}
+            (Verdict::Unmet, Severity::Blocks) => return Err(Refusal::new(text, check.remedy)),
+            (Verdict::Unmet, _) => warn!("{text}; {}", check.remedy),
         }
     }
     Ok(())

@@ -22,6 +22,7 @@ fn cores(config: &Config, out: &mut String) -> std::fmt::Result {
     let runtime = &config.runtime;
     let cpus = match &runtime.cpus {
         Cpus::Auto => "every CPU this process may use".into(),
+        Cpus::Numa(nodes) => format!("the CPUs of NUMA nodes {nodes:?}"),
         Cpus::List(cpus) => format!("CPUs {cpus:?}"),
     };
     let shards = match runtime.shards {
@@ -29,17 +30,27 @@ fn cores(config: &Config, out: &mut String) -> std::fmt::Result {
         shards => format!("shards: {shards}"),
     };
     let bound = if runtime.pin { "each bound to its CPU" } else { "not bound to CPUs" };
-    writeln!(out, "Cores\n  {cpus}, {shards}, {bound}")
+    writeln!(out, "Cores\n  {cpus}, {shards}, {bound}")?;
+    if runtime.no_smt {
+        writeln!(out, "  at most one shard on each physical core")?;
+    }
+    match runtime.housekeeping.as_slice() {
+        [] => Ok(()),
+        kept => writeln!(out, "  no shard on CPUs {kept:?}"),
+    }
 }
 
 fn listeners(config: &Config, out: &mut String) -> std::fmt::Result {
     writeln!(out, "\nClients connect here")?;
-    for ListenerConfig { name, address, allow_anonymous, max_connections, .. } in &config.listeners
-    {
+    for listener in &config.listeners {
+        let ListenerConfig { name, address, allow_anonymous, max_connections, .. } = listener;
         let anonymous = if *allow_anonymous { "are let in" } else { "are refused" };
         let name = name.as_str();
         writeln!(out, "  {name}: {address}, anonymous clients {anonymous},")?;
         writeln!(out, "    up to {max_connections} connections on each core")?;
+        if !listener.shards.as_slice().is_empty() {
+            writeln!(out, "    accepted on shards {:?}", listener.shards.as_slice())?;
+        }
     }
     Ok(())
 }
@@ -72,6 +83,10 @@ fn topics(config: &Config, out: &mut String) -> std::fmt::Result {
     for rule in &config.session.auto_subscribe {
         let (filter, clients) = (rule.filter.as_str(), rule.clients.as_str());
         writeln!(out, "  clients named {clients} are subscribed to {filter}")?;
+    }
+    for rule in &config.session.pin {
+        let clients = rule.clients.as_str();
+        writeln!(out, "  clients named {clients} live on shard {}", rule.shard)?;
     }
     Ok(())
 }

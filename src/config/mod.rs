@@ -15,6 +15,7 @@ mod filter;
 pub mod key;
 mod name;
 mod nearest;
+mod pace;
 mod parse;
 mod read;
 mod reference;
@@ -26,20 +27,23 @@ mod topic;
 mod tests;
 
 pub use choice::{
-    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
-    Route, SendRetained, Sleep,
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect,
+    RewriteAction, Route, SendRetained, Sleep,
 };
-pub use cpus::Cpus;
+pub use cpus::{Cpus, Numbers};
 pub use difference::{Difference, differences, taken_over};
 pub use explain::explain;
 pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};
 pub use name::{ListenerName, PropertyText, TopicPrefix};
-pub use parse::{listener, parse};
+pub use pace::{Micros, Pace};
+pub use parse::{line_of, listener, parse};
 pub use reference::reference;
+pub use relation::{fixed_bytes, named_shards};
 pub use table::{
-    AutoSubscribeRule, DepthRule, LimitsConfig, ListenerConfig, LogConfig, PinRule, ProtocolConfig,
-    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, ShareRule, SysConfig, TopicsConfig,
+    AutoSubscribeRule, ClientPinRule, DepthRule, LimitsConfig, ListenerConfig, LogConfig, PinRule,
+    ProtocolConfig, RewriteRule, RouteRule, RuntimeConfig, SessionConfig, ShareRule, SysConfig,
+    TopicsConfig,
 };
 pub use topic::{ClientPattern, RuleFilter};
 

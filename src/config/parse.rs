@@ -31,6 +31,15 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     if faults.is_empty() { Ok(config) } else { Err(faults) }
 }
 
+/// The line of `text` on which the key at `path` is written, if it is; for faults that only the
+/// host shows.
+pub fn line_of(text: &str, path: &str) -> Option<usize> {
+    let mut scan = Scan::new(text);
+    let (root, _) = DeTable::parse_recoverable(text);
+    read(root.get_ref(), &mut scan);
+    scan.line_of(path)
+}
+
 fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
     for name in root.keys().filter(|name| !SECTIONS.contains(&name.get_ref().as_ref())) {
         scan.unknown(name, "", SECTIONS.into_iter());

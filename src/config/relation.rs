@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::read::Scan;
-use super::{Choice, Config};
+use super::{Choice, Config, Cpus};
 use crate::topic::{Captures, Identity, Subscription};
 use std::collections::BTreeMap;
 
@@ -101,6 +101,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
     versions(config, scan);
     bursts(config, scan);
     pinned_shards(config, scan);
+    housekeeping(config, scan);
     rewrites(config, scan);
     auto_subscriptions(config, scan);
     let topics = &config.topics;
@@ -188,15 +189,42 @@ fn bursts(config: &Config, scan: &mut Scan) {
     }
 }
 
+/// Every shard that `config` names, with the path of its key: pins of topics and of clients, and
+/// the shards of listeners.
+pub fn named_shards(config: &Config) -> Vec<(String, usize)> {
+    let topics = config.topics.pin.iter().map(|rule| rule.shard).enumerate();
+    let clients = config.session.pin.iter().map(|rule| rule.shard).enumerate();
+    let listeners = config.listeners.iter().enumerate();
+    let listeners = listeners.flat_map(|(at, listener)| {
+        let key = format!("listener[{at}].shards");
+        listener.shards.as_slice().iter().map(move |shard| (key.clone(), *shard))
+    });
+    topics
+        .map(|(at, shard)| (format!("topics.pin[{at}].shard"), shard))
+        .chain(clients.map(|(at, shard)| (format!("session.pin[{at}].shard"), shard)))
+        .chain(listeners)
+        .collect()
+}
+
 fn pinned_shards(config: &Config, scan: &mut Scan) {
     let shards = config.runtime.shards;
-    for (at, rule) in config.topics.pin.iter().enumerate() {
-        let key = format!("topics.pin[{at}].shard");
-        if shards != 0 && rule.shard >= shards && !scan.is_faulty(&key) {
-            let reason = format!("there is no shard {}, runtime.shards is {shards}", rule.shard);
+    for (key, shard) in named_shards(config) {
+        if shards != 0 && shard >= shards && !scan.is_faulty(&key) {
+            let reason = format!("there is no shard {shard}, runtime.shards is {shards}");
             let remedy = format!("use 0..={} or raise runtime.shards", shards - 1);
             scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });
         }
+    }
+}
+
+fn housekeeping(config: &Config, scan: &mut Scan) {
+    let key = "runtime.housekeeping";
+    let Cpus::List(cpus) = &config.runtime.cpus else { return };
+    let kept = config.runtime.housekeeping.as_slice().iter().find(|cpu| cpus.contains(cpu));
+    if let Some(cpu) = kept {
+        let reason = format!("CPU {cpu} is to carry a shard, runtime.cpus names it");
+        let remedy = "name it in one of the two".into();
+        scan.file(Fault { line: scan.line_of(key), key: key.into(), reason, remedy });
     }
 }
 

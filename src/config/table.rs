@@ -5,13 +5,14 @@
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
 use super::choice::{
-    LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
-    SendRetained, Sleep,
+    LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect, RewriteAction,
+    Route, SendRetained, Sleep,
 };
-use super::cpus::Cpus;
+use super::cpus::{Cpus, Numbers};
 use super::filter::LogFilter;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
 use super::name::{GroupLabel, ListenerName, PropertyText, TopicPrefix};
+use super::pace::Micros;
 use super::read::Scan;
 use super::setting::Setting;
 use super::topic::{ClientPattern, RuleFilter};
@@ -37,19 +38,31 @@ section! {
     /// How the broker uses CPUs, io_uring rings and the memory between cores, and how much one
     /// turn of a core's loop may do.
     "runtime", Table => pub struct RuntimeConfig {
-        /// The CPUs that carry shards: `"auto"` (every CPU this process may use), a list such as
-        /// `"0,2-5"`, or an array such as `[0, 2, 3]`.
+        /// The CPUs that carry shards: `"auto"` (every CPU this process may use), `"numa:0"` or
+        /// `"numa:0,1"` (those of these NUMA nodes), a list such as `"0,2-5"`, or an array such as
+        /// `[0, 2, 3]`.
         cpus: Cpus = Cpus::Auto, FREE, "", Restart;
+        /// Whether shards leave the second thread of each core (SMT) alone.
+        no_smt: bool = false, FREE, "", Restart;
+        /// CPUs that carry no shard, so that interrupts and other work have a place.
+        housekeeping: Numbers = Numbers::default(), FREE, "", Restart;
         /// How many shards run; 0 means one for each CPU. With more shards than CPUs they share
         /// CPUs in rotation.
         shards: usize = 0, within(0, MOST_SHARDS), "shards", Restart;
         /// Whether each shard's thread is bound to its CPU.
         pin: bool = true, FREE, "", Restart;
-        /// How long a busy core lets input gather before its next turn: more messages per system
-        /// call, later. An idle core, or one with few active connections, never waits.
-        gather_us: u32 = 100, within(0, 10_000), "µs", Restart;
+        /// What the loop of each core is tuned for; it decides the next two keys unless they are
+        /// set. `"throughput"` handles most messages per CPU second: small input gathers for up to
+        /// 2 ms under load. `"balanced"`: for up to 0.1 ms. `"latency"`: never, and an idle core
+        /// looks for work for 0.2 ms before it sleeps. `"power"`: as `"throughput"`, but from one
+        /// message per millisecond on, so that the core wakes seldom.
+        profile: Profile = Profile::Balanced, FREE, "", Restart;
+        /// How long a busy core lets small input gather before its next turn: more messages per
+        /// system call, each up to that much later. An idle core, or one with few active
+        /// connections, never waits (with `profile = "power"` it does).
+        gather_us: Micros = Micros::Profile, within(0, 10_000), "µs", Restart;
         /// How long an idle core looks for work before it sleeps; 0 sleeps at once.
-        spin_us: u32 = 0, within(0, 1_000_000), "µs", Restart;
+        spin_us: Micros = Micros::Profile, within(0, 1_000_000), "µs", Restart;
         /// How an idle core sleeps: blocked in the broker's own ring, or in the executor's reactor.
         sleep: Sleep = Sleep::Ring, FREE, "", Restart;
         /// Entries of each core's submission ring.
@@ -86,6 +99,9 @@ section! {
         name: ListenerName = ListenerName::default(), FREE, "", Restart;
         /// IP address and port; port 0 lets the kernel choose.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), FREE, "", Restart;
+        /// The shards that accept its connections, counted from 0; empty means all of them. A
+        /// session lives where its client id belongs all the same.
+        shards: Numbers = Numbers::default(), FREE, "", Restart;
         /// Whether clients without credentials are let in. Left out, it is `true` on a loopback
         /// address; for any other address it must be written.
         allow_anonymous: bool = true, FREE, "", Restart;
@@ -236,6 +252,18 @@ section! {
         max_will_delay_s: u32 = u32::MAX, within(0, FOREVER), "s", Live;
         /// Subscriptions that the broker makes for clients when they connect.
         auto_subscribe: Vec<AutoSubscribeRule> = Vec::new(), FREE, "", Restart;
+        /// Clients whose sessions live on a chosen shard; the first rule that fits holds.
+        pin: Vec<ClientPinRule> = Vec::new(), FREE, "", Restart;
+    }
+}
+
+section! {
+    /// A home for the sessions of some clients, such as `{ clients = "gateway-*", shard = 0 }`.
+    "session.pin", Rule => pub struct ClientPinRule {
+        /// The clients meant, by client id.
+        clients: ClientPattern = ClientPattern::default(), FREE, "", Restart;
+        /// The shard on which their sessions live, counted from 0.
+        shard: usize = 0, within(0, MOST_SHARDS - 1), "", Restart;
     }
 }
 
@@ -420,6 +448,7 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<RewriteRule>(),
         rows::<SessionConfig>(),
         rows::<AutoSubscribeRule>(),
+        rows::<ClientPinRule>(),
         rows::<ProtocolConfig>(),
         rows::<LimitsConfig>(),
         rows::<SysConfig>(),

@@ -476,3 +476,26 @@ fn the_reference_page_is_current() {
     assert!(page == reference(), "docs/CONFIG.md is stale; run the test with CORELANE_BLESS=1");
     assert!(sections().iter().all(|section| page.contains(section.name)));
 }
+
+#[test]
+fn places_are_read_and_faults_of_places_named() {
+    let text = "\
+[runtime]
+cpus = \"numa:1,0\"
+housekeeping = \"0-1\"
+no_smt = true
+";
+    let config = parse(text).expect("the text is valid");
+    assert_eq!(config.runtime.cpus, Cpus::Numa(vec![1, 0]));
+    assert_eq!(config.runtime.housekeeping.as_slice(), [0, 1]);
+    assert_eq!(line_of(text, "runtime.housekeeping"), Some(3));
+    let both = faults("[runtime]\ncpus = [2, 3]\nhousekeeping = [3]\n");
+    assert_eq!(both.len(), 1, "{both:?}");
+    assert!(both[0].starts_with("line 3: runtime.housekeeping: CPU 3 is to carry a shard"));
+    assert!(faults("[runtime]\ncpus = \"numa:x\"\n")[0].contains("names no NUMA nodes"));
+    let beyond = faults("[runtime]\nshards = 2\n[[listener]]\nshards = [2]\n");
+    assert!(beyond[0].starts_with("line 4: listener[0].shards: there is no shard 2"), "{beyond:?}");
+    let beyond =
+        faults("[runtime]\nshards = 2\n[session]\npin = [{ clients = \"a*\", shard = 5 }]\n");
+    assert!(beyond[0].contains("session.pin[0].shard: there is no shard 5"), "{beyond:?}");
+}

@@ -77,16 +77,22 @@ impl Shard {
         Flow::Next
     }
 
-    /// A client identifier whose home is this shard.
+    /// A client identifier whose home is this shard; of another home if a rule takes all such
+    /// identifiers away from here. The connection goes there then, and is given one there.
     fn assign_client_id(&mut self) -> String {
-        loop {
+        /// Identifiers tried before a rule is taken to be for all of them.
+        const TRIES: usize = 256;
+        for tries in 0.. {
             let (high, low) = (self.random.next_u64(), self.random.next_u64());
             let id = format!("corelane-{high:016x}{low:016x}");
             let taken = self.clients.by_id.contains_key(&*id);
-            if !taken && self.clients.settings.placement.home(&id) == self.me {
+            let placement = &self.clients.settings.placement;
+            let away = || tries >= TRIES && placement.pinned_home(&id).is_some();
+            if !taken && (placement.home(&id) == self.me || away()) {
                 return id;
             }
         }
+        unreachable!("identifiers are drawn until one fits")
     }
 
     fn establish(

@@ -5,6 +5,7 @@
 //! * the hash is keyed by a seed that clients don't know, so nobody can aim at one core.
 
 use crate::base::{CoreSet, ShardId};
+use crate::config::ClientPattern;
 use crate::topic::{TopicFilter, delayed};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
@@ -70,6 +71,7 @@ pub struct Placement {
     depths: Vec<Rule<usize>>,
     pins: Vec<Rule<ShardId>>,
     routes: Vec<Rule<Route>>,
+    homes: Vec<(ClientPattern, ShardId)>,
 }
 
 /// Longest rule that covers `topic`.
@@ -90,7 +92,8 @@ impl Placement {
     /// When `shards` or `depth` is zero.
     pub fn new(shards: usize, seed: [u64; 2], depth: usize) -> Placement {
         assert!(shards > 0 && depth > 0, "a placement needs a shard and a level");
-        Placement { shards, seed, depth, depths: vec![], pins: vec![], routes: vec![] }
+        let (depths, pins, routes, homes) = (vec![], vec![], vec![], vec![]);
+        Placement { shards, seed, depth, depths, pins, routes, homes }
     }
 
     /// Adds rules: depth per prefix, owner per prefix, routing per prefix.
@@ -101,6 +104,16 @@ impl Placement {
         routes: Vec<Rule<Route>>,
     ) -> Placement {
         (self.depths, self.pins, self.routes) = (depths, pins, routes);
+        self
+    }
+
+    /// Adds homes: the first pattern that fits a client id holds.
+    ///
+    /// # Panics
+    /// When a home is a shard that there is not.
+    pub fn with_homes(mut self, homes: Vec<(ClientPattern, ShardId)>) -> Placement {
+        assert!(homes.iter().all(|(_, home)| home.index() < self.shards), "homes are shards");
+        self.homes = homes;
         self
     }
 
@@ -121,7 +134,13 @@ impl Placement {
 
     /// The shard on which the session of `client_id` lives.
     pub fn home(&self, client_id: &str) -> ShardId {
-        self.hash(b'c', client_id)
+        self.pinned_home(client_id).unwrap_or_else(|| self.hash(b'c', client_id))
+    }
+
+    /// The shard that a rule names as the home of `client_id`.
+    pub fn pinned_home(&self, client_id: &str) -> Option<ShardId> {
+        let rule = self.homes.iter().find(|(clients, _)| clients.matches(client_id));
+        rule.map(|(_, home)| *home)
     }
 
     /// The shard that owns `topic`: its retained message, its share groups, its order. Messages to
@@ -260,6 +279,18 @@ mod tests {
         assert_eq!(of("a/#"), 8);
         assert_eq!(of("a/+"), 8);
         assert_eq!(of("#"), 8);
+    }
+
+    #[test]
+    fn the_first_pattern_that_fits_is_the_home() {
+        let homes = [("gate-*", 3), ("gate-1", 2), ("*-probe", 0)];
+        let homes = homes.map(|(clients, home)| (ClientPattern::new(clients), ShardId(home)));
+        let placement = Placement::new(4, [5, 6], 2).with_homes(homes.to_vec());
+        assert_eq!(placement.home("gate-1"), ShardId(3));
+        assert_eq!(placement.home("a-probe"), ShardId(0));
+        let free = Placement::new(4, [5, 6], 2);
+        let others = (0..50).map(|n| format!("other-{n}"));
+        assert!(others.into_iter().all(|id| placement.home(&id) == free.home(&id)));
     }
 
     #[test]

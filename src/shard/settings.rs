@@ -178,7 +178,7 @@ impl Settings {
             lobby: listeners.clone().map(|listener| listener.lobby).sum(),
             rules: listeners.map(ListenerRules::from).collect(),
             sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
-            ..Settings::new(placement(topics, shards, secrets))
+            ..Settings::new(placement(config, shards, secrets))
         }
     }
 
@@ -217,7 +217,8 @@ impl Settings {
     }
 }
 
-fn placement(topics: &TopicsConfig, shards: usize, secrets: [u64; 2]) -> Placement {
+fn placement(config: &Config, shards: usize, secrets: [u64; 2]) -> Placement {
+    let topics = &config.topics;
     let depths = topics.r#override.iter().map(|rule| Rule::new(rule.prefix.as_str(), rule.depth));
     let pins = topics.pin.iter();
     let pins = pins.map(|rule| Rule::new(rule.prefix.as_str(), ShardId(rule.shard as u8)));
@@ -228,9 +229,9 @@ fn placement(topics: &TopicsConfig, shards: usize, secrets: [u64; 2]) -> Placeme
         };
         Rule::new(rule.prefix.as_str(), route)
     });
-    Placement::new(shards, secrets, topics.depth).with_rules(
-        depths.collect(),
-        pins.collect(),
-        routes.collect(),
-    )
+    let homes = config.session.pin.iter();
+    let homes = homes.map(|rule| (rule.clients.clone(), ShardId(rule.shard as u8)));
+    Placement::new(shards, secrets, topics.depth)
+        .with_rules(depths.collect(), pins.collect(), routes.collect())
+        .with_homes(homes.collect())
 }

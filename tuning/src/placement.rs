@@ -5,7 +5,7 @@
 //! * shards are numbered from 0 without gaps, at most [`MAX_SHARDS`].
 
 use crate::cpulist;
-use crate::topology::Topology;
+use crate::topology::{Cpu, Topology};
 use std::fmt;
 
 /// Largest number of shards in one process.
@@ -16,6 +16,8 @@ pub const MAX_SHARDS: usize = 64;
 pub enum CpuRequest {
     /// Every CPU that the process may use.
     Auto,
+    /// Those of these NUMA nodes that the process may use, node by node.
+    Numa(Vec<usize>),
     /// These CPUs, in this order.
     List(Vec<usize>),
 }
@@ -25,6 +27,10 @@ pub enum CpuRequest {
 pub struct PlacementRequest {
     /// The CPUs that carry shards.
     pub cpus: CpuRequest,
+    /// Whether the second thread of each core is left alone.
+    pub no_smt: bool,
+    /// CPUs that carry no shard.
+    pub housekeeping: Vec<usize>,
     /// How many shards run; `None` means one for each CPU.
     pub shards: Option<usize>,
     /// Whether each shard's thread is bound to its CPU.
@@ -49,9 +55,24 @@ pub struct PlacementPlan {
     pub notes: Vec<String>,
 }
 
+/// The part of a request that the host can't meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// [`PlacementRequest::cpus`].
+    Cpus,
+    /// [`PlacementRequest::no_smt`].
+    NoSmt,
+    /// [`PlacementRequest::housekeeping`].
+    Housekeeping,
+    /// [`PlacementRequest::shards`].
+    Shards,
+}
+
 /// A request that the host can't meet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlacementError {
+    /// Where the fault is.
+    pub part: Part,
     /// What can't be met.
     pub message: String,
     /// What to ask for instead.
@@ -69,15 +90,16 @@ impl std::error::Error for PlacementError {}
 /// Places the shards of `request` on the CPUs of `topology`.
 ///
 /// # Errors
-/// A CPU asked for is not online or not allowed, or the number of shards is out of range.
+/// A CPU or node asked for is not online or not allowed, none is left, or the number of shards is
+/// out of range.
 pub fn plan(
     request: &PlacementRequest,
     topology: &Topology,
 ) -> Result<PlacementPlan, PlacementError> {
     let cpus = usable(request, topology)?;
     let count = shard_count(request, cpus.len())?;
-    let automatic = request.cpus == CpuRequest::Auto;
-    let used = if automatic && count < cpus.len() {
+    let listed = matches!(request.cpus, CpuRequest::List(_));
+    let used = if !listed && count < cpus.len() {
         spread(&cpus, count, topology)
     } else {
         cpus.iter().copied().take(count).collect()
@@ -90,53 +112,119 @@ pub fn plan(
     Ok(PlacementPlan { shards: (0..count).map(place).collect(), notes })
 }
 
-/// The CPUs that the request names, each of them online and allowed.
+/// The CPUs that the request leaves, each of them online and allowed.
 fn usable(request: &PlacementRequest, topology: &Topology) -> Result<Vec<usize>, PlacementError> {
-    let allowed = topology.allowed();
-    let error = |message: String| {
-        let remedy = format!("this process may use {}", cpulist::show(&allowed));
-        Err(PlacementError { message, remedy })
+    let mut cpus = match &request.cpus {
+        CpuRequest::Auto => topology.allowed(),
+        CpuRequest::Numa(nodes) => of_nodes(nodes, topology)?,
+        CpuRequest::List(cpus) => {
+            each_bindable(cpus, topology)?;
+            cpus.clone()
+        }
     };
-    let cpus = match &request.cpus {
-        CpuRequest::Auto => allowed.clone(),
-        CpuRequest::List(cpus) => cpus.clone(),
-    };
-    for cpu in &cpus {
+    // Before the CPUs for housekeeping go: their second threads are to stay free as well.
+    if request.no_smt {
+        let second = |cpu: &usize| earlier_siblings(*cpu, &cpus, topology).next().is_some();
+        let seconds: Vec<usize> = cpus.iter().copied().filter(second).collect();
+        if let (CpuRequest::List(_), Some(cpu)) = (&request.cpus, seconds.first()) {
+            let message = format!("CPU {cpu} shares its core with another CPU of the list");
+            let remedy = format!("leave out {}", cpulist::show(&seconds));
+            return Err(PlacementError { part: Part::NoSmt, message, remedy });
+        }
+        cpus.retain(|cpu| !seconds.contains(cpu));
+    }
+    if let Some(cpu) = request.housekeeping.iter().find(|cpu| topology.cpu(**cpu).is_none()) {
+        let message = format!("CPU {cpu} is not online");
+        return Err(refused(Part::Housekeeping, message, topology));
+    }
+    let before = cpus.len();
+    cpus.retain(|cpu| !request.housekeeping.contains(cpu));
+    if cpus.is_empty() && before > 0 {
+        let message = "no CPU is left beside those for housekeeping".into();
+        return Err(refused(Part::Housekeeping, message, topology));
+    }
+    if cpus.is_empty() {
+        return Err(refused(Part::Cpus, "no CPU is left to run on".into(), topology));
+    }
+    Ok(cpus)
+}
+
+fn refused(part: Part, message: String, topology: &Topology) -> PlacementError {
+    let remedy = format!("this process may use {}", cpulist::show(&topology.allowed()));
+    PlacementError { part, message, remedy }
+}
+
+/// The CPUs of `nodes` that the process may use.
+fn of_nodes(nodes: &[usize], topology: &Topology) -> Result<Vec<usize>, PlacementError> {
+    let mut cpus = Vec::new();
+    for node in nodes {
+        let own: Vec<&Cpu> = topology.cpus.iter().filter(|cpu| cpu.node == *node).collect();
+        if own.is_empty() {
+            let message = format!("there is no NUMA node {node}");
+            let remedy = format!("this host has {}", cpulist::show(&topology.nodes()));
+            return Err(PlacementError { part: Part::Cpus, message, remedy });
+        }
+        let before = cpus.len();
+        cpus.extend(own.iter().filter(|cpu| cpu.allowed).map(|cpu| cpu.id));
+        if cpus.len() == before {
+            let message = format!("no CPU of NUMA node {node} is allowed to this process");
+            return Err(refused(Part::Cpus, message, topology));
+        }
+    }
+    Ok(cpus)
+}
+
+fn each_bindable(cpus: &[usize], topology: &Topology) -> Result<(), PlacementError> {
+    let error = |message| Err(refused(Part::Cpus, message, topology));
+    for cpu in cpus {
         match topology.cpu(*cpu) {
             None => return error(format!("CPU {cpu} is not online")),
-            Some(found) if !found.allowed => {
+            Some(found) if !topology.bindable(found) => {
                 let why = "its affinity or its cgroup's cpuset leaves it out";
                 return error(format!("CPU {cpu} is not allowed to this process: {why}"));
             }
             Some(_) => {}
         }
     }
-    if cpus.is_empty() { error("no CPU is left to run on".into()) } else { Ok(cpus) }
+    Ok(())
+}
+
+/// The siblings of `cpu` that stand before it in `cpus`.
+fn earlier_siblings<'a>(
+    cpu: usize,
+    cpus: &'a [usize],
+    topology: &'a Topology,
+) -> impl Iterator<Item = usize> + 'a {
+    let siblings = topology.cpu(cpu).map_or(&[][..], |cpu| &cpu.siblings);
+    let before = cpus.iter().copied().take_while(move |other| *other != cpu);
+    before.filter(move |other| siblings.contains(other))
 }
 
 fn shard_count(request: &PlacementRequest, cpus: usize) -> Result<usize, PlacementError> {
     match (request.shards, &request.cpus) {
         (Some(shards), _) if (1..=MAX_SHARDS).contains(&shards) => Ok(shards),
-        (None, CpuRequest::Auto) => Ok(cpus.min(MAX_SHARDS)),
+        (None, CpuRequest::Auto | CpuRequest::Numa(_)) => Ok(cpus.min(MAX_SHARDS)),
         (None, _) if cpus <= MAX_SHARDS => Ok(cpus),
         (shards, _) => Err(PlacementError {
+            part: if shards.is_some() { Part::Shards } else { Part::Cpus },
             message: format!("{} shards are out of range", shards.unwrap_or(cpus)),
             remedy: format!("use 1..={MAX_SHARDS}"),
         }),
     }
 }
 
-/// `count` of `cpus`, each on a core of its own as long as there are cores.
+/// `count` of `cpus`, each on a core of its own as long as there are cores, on fast cores first.
 fn spread(cpus: &[usize], count: usize, topology: &Topology) -> Vec<usize> {
     let rank = |cpu: &usize| {
-        let siblings = topology.cpu(*cpu).map_or(&[][..], |cpu| &cpu.siblings);
-        siblings.iter().filter(|sibling| *sibling < cpu && cpus.contains(sibling)).count()
+        let efficient = topology.cpu(*cpu).is_some_and(|cpu| cpu.efficient);
+        (earlier_siblings(*cpu, cpus, topology).count(), efficient)
     };
-    let mut spread = cpus.to_vec();
-    spread.sort_by_key(|cpu| (rank(cpu), *cpu));
-    spread.truncate(count);
-    spread.sort_unstable();
-    spread
+    // Stable: CPUs of one rank stay in the order of the request.
+    let mut order: Vec<usize> = (0..cpus.len()).collect();
+    order.sort_by_key(|at| rank(&cpus[*at]));
+    order.truncate(count);
+    order.sort_unstable();
+    order.into_iter().map(|at| cpus[at]).collect()
 }
 
 fn notes(
@@ -159,13 +247,19 @@ fn notes(
         return notes;
     }
     let placed = || used.iter().filter_map(|cpu| topology.cpu(*cpu));
-    let paired = placed().filter(|cpu| {
-        cpu.siblings.iter().any(|sibling| *sibling < cpu.id && used.contains(sibling))
-    });
-    let paired: Vec<usize> = paired.map(|cpu| cpu.id).collect();
+    let paired: Vec<usize> = used
+        .iter()
+        .copied()
+        .filter(|cpu| earlier_siblings(*cpu, used, topology).next().is_some())
+        .collect();
     if !paired.is_empty() {
         let names = cpulist::show(&paired);
         notes.push(format!("CPUs {names} share their cores with other shards (SMT)"));
+    }
+    let slow: Vec<usize> = placed().filter(|cpu| cpu.efficient).map(|cpu| cpu.id).collect();
+    if !slow.is_empty() && slow.len() < used.len() {
+        let names = cpulist::show(&slow);
+        notes.push(format!("CPUs {names} are slower cores (E); their shards carry as much"));
     }
     let mut nodes: Vec<usize> = placed().map(|cpu| cpu.node).collect();
     nodes.sort_unstable();
@@ -174,5 +268,26 @@ fn notes(
         let names = cpulist::show(&nodes);
         notes.push(format!("shards span the NUMA nodes {names}; messages between them cost more"));
     }
+    far_nics(&nodes, topology, &mut notes);
+    idle_isolated(used, topology, &mut notes);
     notes
+}
+
+/// Notes the network devices on other NUMA nodes than all shards.
+fn far_nics(nodes: &[usize], topology: &Topology, notes: &mut Vec<String>) {
+    for nic in &topology.nics {
+        if let Some(node) = nic.node.filter(|node| !nodes.contains(node)) {
+            notes.push(format!("{} is attached to NUMA node {node}, no shard is", nic.name));
+        }
+    }
+}
+
+/// Notes the isolated CPUs that no shard uses.
+fn idle_isolated(used: &[usize], topology: &Topology, notes: &mut Vec<String>) {
+    let free = topology.cpus.iter().filter(|cpu| cpu.isolated && topology.bindable(cpu));
+    let free: Vec<usize> = free.map(|cpu| cpu.id).filter(|cpu| !used.contains(cpu)).collect();
+    if !free.is_empty() {
+        let names = cpulist::show(&free);
+        notes.push(format!("CPUs {names} are isolated by the kernel; a list of CPUs may use them"));
+    }
 }

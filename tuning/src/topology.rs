@@ -5,11 +5,13 @@
 //! * a host that hides its sysfs (some containers do) is one package whose CPUs are cores of their
 //!   own.
 
-use crate::cpulist;
+use crate::nic::Nic;
+use crate::tree::{self, list, number, numbered};
+use crate::{cgroup, cpulist};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// One online CPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,15 +28,27 @@ pub struct Cpu {
     pub siblings: Vec<usize>,
     /// The CPUs that share its last-level (L3) cache, this one included; empty if unknown.
     pub cache: Vec<usize>,
+    /// The CPUs that share its L2 cache, this one included; empty if unknown.
+    pub near_cache: Vec<usize>,
+    /// Whether it is one of the slower cores of a host with two kinds (E cores).
+    pub efficient: bool,
+    /// Whether the kernel keeps ordinary work off it (`isolcpus`).
+    pub isolated: bool,
+    /// Whether the kernel spares it the timer tick while one thread runs (`nohz_full`).
+    pub tickless: bool,
     /// Whether this process may run on it.
     pub allowed: bool,
 }
 
-/// The CPUs of a host.
+/// The CPUs and network devices of a host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Topology {
     /// Online CPUs in ascending order.
     pub cpus: Vec<Cpu>,
+    /// What the innermost cpuset leaves to this process; `None` where no cpuset tells.
+    pub cpuset: Option<Vec<usize>>,
+    /// Network devices in the order of their names.
+    pub nics: Vec<Nic>,
 }
 
 impl Topology {
@@ -55,6 +69,9 @@ impl Topology {
         let directory = root.join("sys/devices/system/cpu");
         let online = list(&directory.join("online"))?.unwrap_or_else(|| allowed.clone());
         let nodes = nodes(&root.join("sys/devices/system/node"))?;
+        let named = |name: &str| list(&directory.join(name)).map(Option::unwrap_or_default);
+        let (isolated, tickless) = (named("isolated")?, named("nohz_full").unwrap_or_default());
+        let slow = slow_cpus(root, &online)?;
         let cpu = |id: usize| -> io::Result<Cpu> {
             let directory = directory.join(format!("cpu{id}"));
             let topology = directory.join("topology");
@@ -64,16 +81,42 @@ impl Topology {
                 core: number(&topology.join("core_id")).unwrap_or(id),
                 node: nodes.get(&id).copied().unwrap_or(0),
                 siblings: list(&topology.join("thread_siblings_list"))?.unwrap_or(vec![id]),
-                cache: last_level_cache(&directory.join("cache"))?,
+                cache: cache(&directory.join("cache"), 3)?,
+                near_cache: cache(&directory.join("cache"), 2)?,
+                efficient: slow.contains(&id),
+                isolated: isolated.contains(&id),
+                tickless: tickless.contains(&id),
                 allowed: allowed.contains(&id),
             })
         };
-        Ok(Topology { cpus: online.into_iter().map(cpu).collect::<io::Result<_>>()? })
+        let cpus = online.iter().copied().map(cpu).collect::<io::Result<_>>()?;
+        Ok(Topology { cpus, cpuset: cgroup::cpuset(root), nics: Nic::read_all(root) })
     }
 
     /// The CPU with number `id`, if it is online.
     pub fn cpu(&self, id: usize) -> Option<&Cpu> {
         self.cpus.iter().find(|cpu| cpu.id == id)
+    }
+
+    /// Whether a thread of this process may be bound to `cpu` when it is asked for by number: an
+    /// isolated CPU is left out of the affinity that processes inherit, and may be bound to.
+    pub fn bindable(&self, cpu: &Cpu) -> bool {
+        let inside = || self.cpuset.as_ref().is_none_or(|cpus| cpus.contains(&cpu.id));
+        cpu.allowed || (cpu.isolated && inside())
+    }
+
+    /// Physical cores among the CPUs that this process may use.
+    pub fn allowed_cores(&self) -> usize {
+        let allowed = self.cpus.iter().filter(|cpu| cpu.allowed);
+        let cores: std::collections::BTreeSet<_> =
+            allowed.map(|cpu| (cpu.package, cpu.siblings.first().copied())).collect();
+        cores.len()
+    }
+
+    /// Numbers of the NUMA nodes that hold a CPU, in ascending order.
+    pub fn nodes(&self) -> Vec<usize> {
+        let nodes: std::collections::BTreeSet<_> = self.cpus.iter().map(|cpu| cpu.node).collect();
+        nodes.into_iter().collect()
     }
 
     /// Numbers of the CPUs that this process may use.
@@ -86,8 +129,8 @@ impl Topology {
 fn allowed(status: &Path) -> io::Result<Vec<usize>> {
     let text = fs::read_to_string(status)?;
     let line = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let line = line.ok_or_else(|| invalid(status, &"no Cpus_allowed_list"))?;
-    cpulist::parse(line).map_err(|error| invalid(status, &error))
+    let line = line.ok_or_else(|| tree::invalid(status, &"no Cpus_allowed_list"))?;
+    cpulist::parse(line).map_err(|error| tree::invalid(status, &error))
 }
 
 /// The NUMA node of each CPU.
@@ -100,41 +143,28 @@ fn nodes(directory: &Path) -> io::Result<BTreeMap<usize, usize>> {
     Ok(nodes)
 }
 
-/// The CPUs that share the level 3 cache described below `directory`.
-fn last_level_cache(directory: &Path) -> io::Result<Vec<usize>> {
+/// The CPUs that share the cache of this level described below `directory`; level 1 is
+/// not asked for, which would have two.
+fn cache(directory: &Path, level: usize) -> io::Result<Vec<usize>> {
     let mut caches = numbered(directory, "index").into_iter();
-    let shared = caches.find(|(_, path)| number(&path.join("level")) == Some(3));
+    let shared = caches.find(|(_, path)| number(&path.join("level")) == Some(level));
     let Some((_, path)) = shared else { return Ok(Vec::new()) };
     Ok(list(&path.join("shared_cpu_list"))?.unwrap_or_default())
 }
 
-/// Entries of `directory` named `prefix` and a number, in the order of their numbers.
-fn numbered(directory: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut found: Vec<(usize, PathBuf)> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let number = name.to_str()?.strip_prefix(prefix)?.parse().ok()?;
-            Some((number, entry.path()))
-        })
-        .collect();
-    found.sort();
-    found
-}
-
-fn number(path: &Path) -> Option<usize> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-/// The list in the file at `path`; `None` if there is no such file.
-fn list(path: &Path) -> io::Result<Option<Vec<usize>>> {
-    match fs::read_to_string(path) {
-        Ok(text) => cpulist::parse(&text).map(Some).map_err(|error| invalid(path, &error)),
-        Err(_) => Ok(None),
+/// The slower ones of `online` on a host with two kinds of cores: those that the kernel lists as
+/// such, or those of a smaller capacity.
+fn slow_cpus(root: &Path, online: &[usize]) -> io::Result<Vec<usize>> {
+    if let Some(slow) = list(&root.join("sys/devices/cpu_atom/cpus"))? {
+        return Ok(slow);
     }
-}
-
-fn invalid(path: &Path, what: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
+    let directory = root.join("sys/devices/system/cpu");
+    let capacity = |id: &usize| -> Option<(usize, u64)> {
+        Some((*id, number(&directory.join(format!("cpu{id}/cpu_capacity")))?))
+    };
+    let capacities: Vec<(usize, u64)> = online.iter().filter_map(capacity).collect();
+    let largest = capacities.iter().map(|(_, capacity)| *capacity).max().unwrap_or(0);
+    // Cores of one kind differ by a few percent where the firmware names favoured ones.
+    let slow = capacities.iter().filter(|(_, capacity)| *capacity * 5 < largest * 4);
+    Ok(slow.map(|(id, _)| *id).collect())
 }

@@ -85,7 +85,7 @@ fn publishers_are_refused_while_an_outbox_is_crowded() {
         }
         bench.output(three);
         publish(&mut bench, three, Version::V311, QoS::AtLeastOnce, b"refused");
-        assert_eq!(bench.output(three), [], "no PUBACK");
+        assert!(bench.output(three).is_empty(), "no PUBACK");
         assert!(bench.is_closing(three), "MQTT 3.x has no other refusal");
         let drops: u64 = bench.shards.iter().map(|s| s.counters().dropped_total()).sum();
         assert_eq!(drops, 0, "nothing that was acknowledged is dropped");

@@ -1,12 +1,14 @@
 //! CONNECT: versions, client identifiers, what CONNACK says, refusals.
 
 use super::wire::{Wire, connack, goodbye, message, packets, read, v5};
-use crate::base::Rate;
+use crate::base::{Rate, ShardId};
 use crate::codec::{
     ConnectOut, ConnectProperties, Packet, PublishOut, QoS, ReasonCode, Version, Will,
 };
-use crate::config::PropertyText;
+use crate::config::{ClientPattern, PropertyText};
+use crate::shard::Placement;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 fn connect(version: Version, client_id: &str) -> ConnectOut<'_> {
     ConnectOut { version, client_id, clean_start: true, ..ConnectOut::default() }
@@ -230,7 +232,7 @@ fn a_connack_keeps_to_the_largest_packet_of_its_client() {
     // [MQTT-3.2.0-1], DISCONNECT included.
     let (client, least) = wire.try_connect(&asking(4));
     assert!(wire.is_closed(client));
-    assert_eq!(least, []);
+    assert!(least.is_empty());
 }
 
 #[test]
@@ -341,4 +343,18 @@ fn session_expiry_is_announced_where_it_differs() {
         assert_eq!(present(&answer, Version::V311), expected, "after {seconds} s");
         wire.cut(client);
     }
+}
+
+#[test]
+fn clients_of_a_rule_live_on_its_shard_named_or_not() {
+    let homes = vec![(ClientPattern::new("*"), ShardId(1))];
+    let placement = Arc::new(Placement::new(3, [1, 2], 2).with_homes(homes));
+    let mut bench = super::Bench::with(3, |s| s.placement = placement.clone());
+    for at in 0..3 {
+        for id in ["gate", ""] {
+            assert_eq!(bench.connect(at, id, Version::V5).0, 1, "{id:?} accepted on {at}");
+        }
+    }
+    assert_eq!(bench.shards[1].counters().connects, 6);
+    assert_eq!(bench.sum(|counters| counters.connects), 6);
 }

@@ -1,59 +1,15 @@
 //! Topology, placement and picture on hosts of several shapes, each a tree of files.
 
-use corelane_tuning::host::{Facts, Needs, Severity, checks};
+mod machine;
+mod mending;
+mod shapes;
+
+use corelane_tuning::host::{Facts, Needs, Severity, Verdict, checks};
 use corelane_tuning::placement::{CpuRequest, PlacementRequest, ShardPlace, plan};
 use corelane_tuning::topology::Topology;
 use corelane_tuning::{cpulist, memory, picture};
+use machine::Host;
 use std::fs;
-use std::path::PathBuf;
-
-/// A tree with `sys` and `proc` as a host of some shape shows them; removed when dropped.
-struct Host {
-    root: PathBuf,
-}
-
-impl Host {
-    fn new(name: &str, online: &str, allowed: &str) -> Host {
-        let root = std::env::temp_dir().join(format!("corelane-{}-{name}", std::process::id()));
-        let host = Host { root };
-        host.write("sys/devices/system/cpu/online", online);
-        host.write("proc/self/status", &format!("Name:\tx\nCpus_allowed_list:\t{allowed}\n"));
-        host
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.root.join(path);
-        fs::create_dir_all(path.parent().expect("a file has a directory")).expect("writable");
-        fs::write(path, format!("{text}\n")).expect("the temporary directory is writable");
-    }
-
-    fn cpu(self, id: usize, package: usize, core: usize, siblings: &str, cache: &str) -> Host {
-        let directory = format!("sys/devices/system/cpu/cpu{id}");
-        self.write(&format!("{directory}/topology/physical_package_id"), &package.to_string());
-        self.write(&format!("{directory}/topology/core_id"), &core.to_string());
-        self.write(&format!("{directory}/topology/thread_siblings_list"), siblings);
-        self.write(&format!("{directory}/cache/index0/level"), "1");
-        self.write(&format!("{directory}/cache/index0/shared_cpu_list"), siblings);
-        self.write(&format!("{directory}/cache/index3/level"), "3");
-        self.write(&format!("{directory}/cache/index3/shared_cpu_list"), cache);
-        self
-    }
-
-    fn node(self, node: usize, cpus: &str) -> Host {
-        self.write(&format!("sys/devices/system/node/node{node}/cpulist"), cpus);
-        self
-    }
-
-    fn topology(&self) -> Topology {
-        Topology::read(&self.root).expect("the tree is complete")
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root);
-    }
-}
 
 /// Four cores with two threads each; siblings are neighbours.
 fn laptop(name: &str, allowed: &str) -> Host {
@@ -73,7 +29,7 @@ fn dual_socket(name: &str) -> Host {
 }
 
 fn request(cpus: CpuRequest, shards: Option<usize>) -> PlacementRequest {
-    PlacementRequest { cpus, shards, pin: true }
+    PlacementRequest { cpus, no_smt: false, housekeeping: vec![], shards, pin: true }
 }
 
 /// The CPUs of the shards in order.
@@ -169,7 +125,7 @@ fn cpuset_limits_what_may_be_asked_for() {
 #[test]
 fn unbound_shards_name_no_cpu() {
     let topology = laptop("unbound", "0-7").topology();
-    let request = PlacementRequest { cpus: CpuRequest::Auto, shards: None, pin: false };
+    let request = PlacementRequest { pin: false, ..request(CpuRequest::Auto, None) };
     let plan = plan(&request, &topology).expect("it fits");
     assert_eq!(plan.shards.len(), 8);
     assert!(cpus_of(&plan.shards).is_empty());
@@ -211,7 +167,7 @@ fn checks_tell_what_is_missing() {
         io_uring_disabled: None,
     };
     let needs = Needs { open_files: 1_000_000, locked_bytes: 1 << 20 };
-    assert!(checks(&good, needs).iter().all(|check| check.met));
+    assert!(checks(&good, needs).iter().all(|check| check.verdict == Verdict::Met));
     let poor = Facts {
         open_files_most: Some(4096),
         locked_bytes: Some(65_536),
@@ -220,7 +176,9 @@ fn checks_tell_what_is_missing() {
         ..good.clone()
     };
     let failed = checks(&poor, needs);
-    assert!(failed.iter().all(|check| !check.met && !check.remedy.is_empty()));
+    assert!(
+        failed.iter().all(|check| { check.verdict == Verdict::Unmet && !check.remedy.is_empty() })
+    );
     let blocking = failed.iter().filter(|check| check.severity == Severity::Blocks);
     let blocking: Vec<&str> = blocking.map(|check| check.id).collect();
     assert_eq!(blocking, ["kernel-release", "io-uring", "locked-memory"]);
