@@ -6,7 +6,8 @@
 
 `--only TEXT` keeps the features whose name contains TEXT. Prints the table of this folder's own
 cases, the matrix of features by client library, the faults and a closing line; ends with 1 if
-anything failed. `--every-client` makes a library that is not installed a fault.
+anything failed. `--every-client` makes a library that is not installed a fault,
+as well as a load harness that was not built.
 """
 
 import argparse
@@ -84,6 +85,9 @@ def main():
     driven = []
     under_test = start(asked)
     if not case_count.harness(under_test):
+        if asked.every_client and asked.broker:
+            under_test.stop()
+            sys.exit("corelane-loadtest is not beside the broker: cargo build -p corelane-loadtest")
         print("corelane-loadtest is not beside the broker: its counts are left out")
         cases = [c for c in cases if c.function is not case_count.counts]
     last = suite.Case(None, "orderly end on SIGTERM", "process", "", True)
