@@ -22,6 +22,9 @@ const START_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a broker may take to end after SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What `{config}` is called in the scratch directory: some brokers ask for the ending.
+const CONFIG_FILE: &str = "broker.toml";
+
 /// Name of the bare relay, and what stands for its command until the scenario is known.
 pub const LIMIT: &str = "limit";
 
@@ -173,10 +176,10 @@ impl Broker {
             text.replace("{port}", &port.to_string())
                 .replace("{cpu}", &cpu.to_string())
                 .replace("{dir}", &scratch.to_string_lossy())
-                .replace("{config}", &scratch.join("broker.conf").to_string_lossy())
+                .replace("{config}", &scratch.join(CONFIG_FILE).to_string_lossy())
         };
         if let Some(config) = &descriptor.config {
-            fs::write(scratch.join("broker.conf"), fill(config))?;
+            fs::write(scratch.join(CONFIG_FILE), fill(config))?;
         }
         let log = File::create(scratch.join("log"))?;
         let program = fill(&descriptor.command[0]);

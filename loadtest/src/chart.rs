@@ -20,8 +20,17 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-/// One bar: its name, its value and, where there is one, the value's interval.
-pub type Bar = (String, f64, Option<(f64, f64)>);
+/// One bar.
+pub struct Bar {
+    /// What stands before it.
+    pub name: String,
+    /// How long it is.
+    pub value: f64,
+    /// The value's interval, where there is one.
+    pub interval: Option<(f64, f64)>,
+    /// Number of its colour; those of equal brokers are equal.
+    pub colour: usize,
+}
 
 /// What stands along the axes.
 pub struct Axes<'a> {
@@ -85,7 +94,7 @@ pub fn lines(title: &str, all: &[Line], axes: &Axes<'_>) -> String {
 
 /// One bar for each name; each may have an interval, and `mark` is where a line is drawn.
 pub fn bars(title: &str, bars: &[Bar], told: fn(f64) -> String, mark: Option<f64>) -> String {
-    let ends = bars.iter().map(|(_, value, interval)| interval.map_or(*value, |(_, high)| high));
+    let ends = bars.iter().map(|bar| bar.interval.map_or(bar.value, |(_, high)| high));
     let largest = ends.chain(mark).fold(0.0, f64::max);
     if largest <= 0.0 {
         return String::new();
@@ -96,7 +105,7 @@ pub fn bars(title: &str, bars: &[Bar], told: fn(f64) -> String, mark: Option<f64
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=img aria-label=\"");
     svg += &escape(title);
     svg += "\">";
-    for (number, (name, value, interval)) in bars.iter().enumerate() {
+    for (number, Bar { name, value, interval, colour }) in bars.iter().enumerate() {
         let (y, width) = (number as f64 * row + 5.0, at(*value) - left);
         let (middle, end) = (y + 13.0, interval.map_or(at(*value), |(_, high)| at(high)) + 6.0);
         let _ = write!(
@@ -105,7 +114,7 @@ pub fn bars(title: &str, bars: &[Bar], told: fn(f64) -> String, mark: Option<f64
              <rect class=s{} x={left} y={y} width={width:.1} height=18 rx=2></rect>\
              <text class=value x={end:.1} y={middle}>{}</text>",
             escape(name),
-            number % COLOURS,
+            colour % COLOURS,
             told(*value),
         );
         if let Some((low, high)) = interval {
@@ -217,7 +226,8 @@ mod tests {
 
     #[test]
     fn names_are_escaped_and_nothing_draws_nothing() {
-        let drawn = bars("t", &[("<b>".into(), 2.0, None)], |value| value.to_string(), None);
+        let bar = Bar { name: "<b>".into(), value: 2.0, interval: None, colour: 0 };
+        let drawn = bars("t", &[bar], |value| value.to_string(), None);
         assert!(drawn.contains("&lt;b&gt;") && !drawn.contains("<b>"));
         let axes = Axes { x: "s", ticks: Vec::new(), y: |value| value.to_string(), log: false };
         assert_eq!(lines("t", &[], &axes), "");

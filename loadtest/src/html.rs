@@ -1,8 +1,8 @@
 //! The report as one HTML file: everything in it, nothing beside it, fit for screen and paper.
 
-use crate::chart::{Axes, Line, bars, escape, lines};
-use crate::comparison::{Row, ratio};
-use crate::outcome::Outcome;
+use crate::chart::{Axes, Bar, Line, bars, escape, lines};
+use crate::comparison::{Row, figure_told, percent, ratio};
+use crate::outcome::{Distribution, Outcome, Second};
 use crate::report::{micros, text, thousands, verdict};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -44,10 +44,19 @@ pub fn page(outcomes: &[Outcome], rows: &[Row]) -> String {
 }
 
 fn title(outcomes: &[Outcome]) -> String {
-    let names: BTreeSet<_> = outcomes.iter().map(|one| one.scenario.name.as_str()).collect();
-    let brokers: BTreeSet<_> = outcomes.iter().map(|one| one.versions.broker.as_str()).collect();
-    let join = |set: BTreeSet<&str>| set.into_iter().collect::<Vec<_>>().join(", ");
-    escape(&format!("{}: {}", join(names), join(brokers)))
+    let names = in_order(outcomes.iter().map(|one| one.scenario.name.as_str()));
+    let brokers = in_order(outcomes.iter().map(|one| one.versions.broker.as_str()));
+    let told = match &names[..] {
+        [] | [_] | [_, _] | [_, _, _] => names.join(", "),
+        [first, .., last] => format!("{} loads, {first} to {last}", names.len()),
+    };
+    escape(&format!("{told}: {}", brokers.join(", ")))
+}
+
+/// Each once, as they come.
+fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| seen.insert(*name)).collect()
 }
 
 fn row(page: &mut String, tag: &str, cells: &[String]) {
@@ -63,13 +72,14 @@ fn comparison(page: &mut String, rows: &[Row]) {
         return;
     }
     *page += "<h2>Side by side</h2>\n<div class=wide><table>";
-    let names = ["scenario", "broker", "rounds", "ratio", "in+out per CPU s", "in+out per s"];
-    let more = ["CPU per message", "p50", "p99", "p99.9", "verdict"];
+    let names = ["scenario", "broker", "rounds", "ratio", "median", "of", "in+out/s"];
+    let more = ["CPU/message", "broker CPU", "p50", "p99", "p99.9", "verdict"];
     let heading: Vec<String> = names.iter().chain(&more).map(|name| (*name).into()).collect();
     row(page, "th", &heading);
     for one in rows {
         let cpu = one.per_broker_cpu_second;
-        let cost = if cpu > 0.0 { format!("{:.0} ns", 1e9 / cpu) } else { "?".into() };
+        let cost = if cpu > 0.0 { format!("{:.0} ns", 1e9 / cpu) } else { "–".into() };
+        let time = |ns: f64| if ns > 0.0 { micros(ns as u64) } else { "–".into() };
         let failure = one.failure.clone().unwrap_or_else(|| "passed".into());
         let bound = if one.generator_bound { " (generator-bound)" } else { "" };
         let cells = [
@@ -77,22 +87,36 @@ fn comparison(page: &mut String, rows: &[Row]) {
             one.broker.clone(),
             one.rounds.to_string(),
             ratio(one),
-            if cpu > 0.0 { thousands(cpu) } else { "?".into() },
+            thousands(one.median),
+            figure_told(one),
             thousands(one.per_second),
             cost,
-            micros(one.p50_ns as u64),
-            micros(one.p99_ns as u64),
-            micros(one.p999_ns as u64),
+            percent(one.broker_cpu),
+            time(one.p50_ns),
+            time(one.p99_ns),
+            time(one.p999_ns),
             failure + bound,
         ];
         row(page, "td", &cells);
     }
     *page += "</table></div>\n<p>Medians over the rounds; in brackets the 95 % interval of the \
-              ratio to the first broker, by bootstrap over the rounds.</p>\n";
-    let told = |one: &Row| (format!("{} {}", one.shape, one.broker), one.ratio, one.interval);
-    let ratios: Vec<_> = rows.iter().map(told).collect();
-    let figure = format!("Ratio of {} to the first broker", rows[0].figure);
-    *page += &bars(&figure, &ratios, |value| format!("×{value:.2}"), Some(1.0));
+              ratio to the first broker, by bootstrap over the rounds. A ratio above 1 is better \
+              than the first broker, also where less of the figure is better (↓).</p>\n";
+    let brokers = in_order(rows.iter().map(|one| one.broker.as_str()));
+    let colour = |one: &Row| brokers.iter().position(|name| *name == one.broker).unwrap_or(0);
+    let ratios: Vec<Bar> = rows
+        .iter()
+        // The first broker is the line at 1.
+        .filter(|one| one.ratio > 0.0 && (colour(one) > 0 || brokers.len() == 1))
+        .map(|one| Bar {
+            name: format!("{} {}", one.shape, one.broker),
+            value: one.ratio,
+            interval: one.interval,
+            colour: colour(one),
+        })
+        .collect();
+    let figure = "How many times as good as the first broker";
+    *page += &bars(figure, &ratios, |value| format!("×{value:.2}"), Some(1.0));
 }
 
 /// What a legend calls a run.
@@ -120,27 +144,11 @@ fn scenario(page: &mut String, runs: &[&Outcome]) {
             called(run, earlier + 1, runs.iter().filter(same).count() > 1)
         })
         .collect();
-    let rates = named(&names, runs, |run| {
-        let rate = |one: &crate::outcome::Second| {
-            let rate = (one.sent + one.received) as f64 / one.length_s.max(1e-9);
-            (f64::from(one.second), rate)
-        };
-        // A short last second has too few messages to tell a rate.
-        run.series.iter().filter(|one| one.length_s > 0.5).map(rate).collect()
-    });
-    let axes = Axes { x: "second", ticks: Vec::new(), y: thousands, log: false };
-    *page += &lines("Messages in plus out per second", &rates, &axes);
-    let latencies = named(&names, runs, percentiles);
-    let ticks = QUANTILES.iter().enumerate();
-    let ticks = ticks.map(|(at, (_, label))| (at as f64, (*label).into())).collect();
-    let axes = Axes { x: "percentile", ticks, y: |ns| micros(ns as u64), log: true };
-    *page += &lines("Latency from the intended send time", &latencies, &axes);
-    let cost = names
-        .iter()
-        .zip(runs)
-        .filter_map(|(name, run)| Some((name.clone(), 1e9 / run.per_cpu_second()?, None)));
-    let cost: Vec<_> = cost.collect();
-    *page += &bars("Broker CPU for each message", &cost, |ns| format!("{ns:.0} ns"), None);
+    if runs.iter().any(|run| run.moved() > 0) {
+        messages(page, &names, runs);
+    } else {
+        connections(page, &names, runs);
+    }
     for (name, run) in names.iter().zip(runs) {
         let (name, text) = (escape(name), escape(&text(run)));
         let verdict = escape(&verdict(run));
@@ -149,6 +157,74 @@ fn scenario(page: &mut String, runs: &[&Outcome]) {
             "<details><summary>{name}: {verdict}</summary><pre>{text}</pre></details>"
         );
     }
+}
+
+/// Charts of a load that carries messages.
+fn messages(page: &mut String, names: &[String], runs: &[&Outcome]) {
+    seconds(page, names, runs, "Messages in plus out per second", |one| one.sent + one.received);
+    let title = "Latency from the intended send time";
+    quantiles(page, names, runs, title, |run| &run.latency);
+    let title = "Broker CPU for each message";
+    let cost = |run: &Outcome| Some(1e9 / run.per_cpu_second()?);
+    each(page, names, runs, title, cost, |ns| format!("{ns:.0} ns"));
+}
+
+/// Charts of a load that only connects.
+fn connections(page: &mut String, names: &[String], runs: &[&Outcome]) {
+    seconds(page, names, runs, "Connects per second", |one| one.connects);
+    quantiles(page, names, runs, "From the intended connect to CONNACK", |run| &run.connect);
+    let title = "Broker CPU for each connect";
+    let cost = |run: &Outcome| Some(1e9 / run.connects_per_cpu_second()?);
+    each(page, names, runs, title, cost, |ns| format!("{:.1} µs", ns / 1000.0));
+    let title = "Broker memory for each connection";
+    each(page, names, runs, title, Outcome::resident_each, |bytes| thousands(bytes) + " B");
+}
+
+fn seconds(
+    page: &mut String,
+    names: &[String],
+    runs: &[&Outcome],
+    title: &str,
+    count: impl Fn(&Second) -> u64,
+) {
+    let rates = named(names, runs, |run| {
+        let rate =
+            |one: &Second| (f64::from(one.second), count(one) as f64 / one.length_s.max(1e-9));
+        // A short last second has too few of anything to tell a rate.
+        run.series.iter().filter(|one| one.length_s > 0.5).map(rate).collect()
+    });
+    let axes = Axes { x: "second", ticks: Vec::new(), y: thousands, log: false };
+    *page += &lines(title, &rates, &axes);
+}
+
+fn quantiles(
+    page: &mut String,
+    names: &[String],
+    runs: &[&Outcome],
+    title: &str,
+    pick: fn(&Outcome) -> &Distribution,
+) {
+    let latencies = named(names, runs, |run| percentiles(pick(run)));
+    let ticks = QUANTILES.iter().enumerate();
+    let ticks = ticks.map(|(at, (_, label))| (at as f64, (*label).into())).collect();
+    let axes = Axes { x: "percentile", ticks, y: |ns| micros(ns as u64), log: true };
+    *page += &lines(title, &latencies, &axes);
+}
+
+/// A bar for each run of which the figure is known.
+fn each(
+    page: &mut String,
+    names: &[String],
+    runs: &[&Outcome],
+    title: &str,
+    pick: impl Fn(&Outcome) -> Option<f64>,
+    told: fn(f64) -> String,
+) {
+    let bar = |(colour, (name, run)): (usize, (&String, &&Outcome))| {
+        Some(Bar { name: name.clone(), value: pick(run)?, interval: None, colour })
+    };
+    let known: Vec<Bar> = names.iter().zip(runs).enumerate().filter_map(bar).collect();
+    *page += &bars(title, &known, told, None);
 }
 
 fn named(
@@ -160,8 +236,8 @@ fn named(
     both.map(|(name, run)| Line { name: name.clone(), points: points(run) }).collect()
 }
 
-fn percentiles(run: &Outcome) -> Vec<(f64, f64)> {
-    let latency = run.latency.histogram();
+fn percentiles(found: &Distribution) -> Vec<(f64, f64)> {
+    let latency = found.histogram();
     if latency.is_empty() {
         return Vec::new();
     }
@@ -197,7 +273,7 @@ fn setting(page: &mut String, outcomes: &[Outcome]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Distribution, Second, Totals, Versions, Window};
+    use crate::outcome::{Totals, Versions, Window};
     use crate::scenario::find;
 
     #[test]
@@ -218,8 +294,36 @@ mod tests {
         let page = page(&[outcome], &rows);
         assert_eq!(page.matches("<svg").count(), 4, "rate, latency, CPU and ratio");
         assert!(page.contains("a&amp;b") && page.contains("run &lt;script&gt;"));
+        assert!(page.contains("Messages in plus out") && !page.contains("Connects per second"));
         for outside in ["<script", "http:", "https:", "<link", "@import", "url(", "NaN", "inf"] {
             assert!(!page.contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn a_load_that_only_connects_shows_connects_and_memory() {
+        let mut connect = crate::measure::histogram();
+        connect.saturating_record(2_000_000);
+        let second = |second| Second {
+            second,
+            length_s: 1.0,
+            connects: 50,
+            broker_cpu_s: Some(0.1),
+            ..Second::default()
+        };
+        let outcome = Outcome {
+            connect: Distribution::from(&connect),
+            series: (0..3).map(second).collect(),
+            totals: Totals {
+                connects: 150,
+                resident_before: Some(0),
+                resident_held: Some(30_000_000),
+                ..Totals::default()
+            },
+            ..Outcome::new(find("S10").expect("shipped"))
+        };
+        let page = page(&[outcome], &[]);
+        assert_eq!(page.matches("<svg").count(), 4, "rate, CONNACK, CPU and memory");
+        assert!(page.contains("2_000 B") && page.contains("2000.0 µs"), "{page}");
     }
 }

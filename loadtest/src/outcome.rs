@@ -237,10 +237,22 @@ pub struct Totals {
     pub reconnects: u64,
     /// Sessions that the broker said it had kept, in the whole run.
     pub resumed: u64,
+    /// Connections that clients took over from themselves, in the whole run.
+    #[serde(default)]
+    pub takeovers: u64,
+    /// Times that a client unsubscribed and subscribed again, in the whole run.
+    #[serde(default)]
+    pub unsubscribes: u64,
     /// Payload bytes received.
     pub received_bytes: u64,
     /// CPU seconds of the broker, where its process is known.
     pub broker_cpu_s: Option<f64>,
+    /// Resident memory of the broker before the first connect, bytes.
+    #[serde(default)]
+    pub resident_before: Option<u64>,
+    /// Resident memory of the broker at the end of the window, bytes.
+    #[serde(default)]
+    pub resident_held: Option<u64>,
     /// CPU seconds of the generator's threads.
     pub generator_cpu_s: f64,
 }
@@ -382,6 +394,28 @@ impl Outcome {
     pub fn per_cpu_second(&self) -> Option<f64> {
         let cpu_s = self.totals.broker_cpu_s?;
         (cpu_s > 0.0).then(|| self.moved() as f64 / cpu_s)
+    }
+
+    /// Connections completed per second of broker CPU, both of the whole run: the figure of merit
+    /// of a load that only connects.
+    pub fn connects_per_cpu_second(&self) -> Option<f64> {
+        let cpu_s: f64 = self.series.iter().filter_map(|second| second.broker_cpu_s).sum();
+        (cpu_s > 0.0).then(|| self.totals.connects as f64 / cpu_s)
+    }
+
+    /// Connections completed per second in which there were any.
+    pub fn connects_per_second(&self) -> f64 {
+        let connecting = self.series.iter().filter(|second| second.connects > 0);
+        let spent: f64 = connecting.map(|second| second.length_s).sum();
+        self.totals.connects as f64 / spent.max(1e-9)
+    }
+
+    /// Resident memory that each client costs the broker, bytes: what it grew by from before the
+    /// first connect to the end of the window. `None` where it did not grow, too.
+    pub fn resident_each(&self) -> Option<f64> {
+        let grown = self.totals.resident_held?.saturating_sub(self.totals.resident_before?);
+        let clients: usize = self.scenario.groups.iter().map(|group| group.count).sum();
+        (grown > 0).then(|| grown as f64 / clients.max(1) as f64)
     }
 
     /// CPUs' worth of work the broker did.

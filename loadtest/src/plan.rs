@@ -153,7 +153,9 @@ impl Plan {
 }
 
 fn audience(sender: &Group, group: &Group) -> Audience {
-    let vanishes = |group: &Group| group.offline_s > 0.0 || group.storm_every_s > 0.0;
+    let vanishes = |group: &Group| {
+        group.offline_s > 0.0 || group.storm_every_s > 0.0 || group.takeover_every_s > 0.0
+    };
     let qos = sender.qos.min(group.qos);
     let slow = group.slow_ms > 0 && qos == 0;
     let absent = slow || (vanishes(group) && (group.clean || qos == 0));

@@ -9,7 +9,7 @@
 mod cast;
 mod seats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::outcome::Replayed;
 use crate::plan::{Flow, Member, Plan};

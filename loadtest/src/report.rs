@@ -91,9 +91,12 @@ fn findings(outcome: &Outcome, text: &mut String) {
     if totals.reconnects > 0 {
         let _ = writeln!(
             text,
-            "  {} connects, {} of them reconnects, {} sessions resumed",
-            totals.connects, totals.reconnects, totals.resumed,
+            "  {} connects, {} of them reconnects, {} sessions resumed, {} taken over",
+            totals.connects, totals.reconnects, totals.resumed, totals.takeovers,
         );
+    }
+    if totals.unsubscribes > 0 {
+        let _ = writeln!(text, "  {} times unsubscribed and back", totals.unsubscribes);
     }
 }
 

@@ -13,6 +13,8 @@ STOP_S = 15.0
 class Running:
     """A broker that somebody else started."""
 
+    binary = None
+
     def __init__(self, host, port):
         self.address = (host, port)
 
@@ -23,7 +25,8 @@ class Running:
 class Started:
     """A broker process of our own on a free port of the loopback address."""
 
-    def __init__(self, command_for):
+    def __init__(self, command_for, binary=None):
+        self.binary = binary  # corelane's, where it is that
         self.address = ("127.0.0.1", free_port())
         self.log = tempfile.TemporaryFile(mode="w+")
         self.process = subprocess.Popen(command_for(*self.address), stdin=subprocess.DEVNULL,
@@ -66,7 +69,8 @@ def free_port():
 
 
 def corelane(path, shards):
-    return Started(lambda host, port: [path, "--listen", f"{host}:{port}", "--shards", str(shards)])
+    return Started(lambda host, port: [path, "--listen", f"{host}:{port}", "--shards", str(shards)],
+                   path)
 
 
 def mosquitto(path):

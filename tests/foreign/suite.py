@@ -59,6 +59,8 @@ class Context:
 
     def __init__(self, broker, of_case):
         Context.serial += 1
+        self.broker = broker
+        self.case = of_case
         self.host, self.port = broker.address
         self.version = of_case.version
         self.name = f"c{Context.serial}"

@@ -34,8 +34,9 @@ pub fn compare(args: &CompareArgs, requests: &Requests) -> Result<Done> {
     if !args.output.json {
         print!("{}", comparison::text(&rows));
         println!(
-            "medians of {} rounds, broker on CPU {}; [a–b]: 95 % interval of the ratio; \
-             G: generator-bound",
+            "medians of {} rounds, broker on CPU {}; a ratio above 1 is better than the first \
+             (↓: less of the figure is better); \
+             [a–b]: its 95 % interval; G: generator-bound",
             args.rounds, args.broker_cpu
         );
     }
@@ -154,11 +155,7 @@ fn rounds(
                 Ok(Outcome { search: Some(search), .. }) => {
                     format!("largest rate {}/s", thousands(search.best_rate))
                 }
-                Ok(outcome) if outcome.passed() => {
-                    let figure = outcome.per_cpu_second().unwrap_or(outcome.per_second());
-                    let of = if outcome.per_cpu_second().is_some() { "CPU s" } else { "s" };
-                    format!("{} in+out per {of}", thousands(figure))
-                }
+                Ok(outcome) if outcome.passed() => comparison::told(outcome),
                 Ok(outcome) => verdict(outcome),
                 Err(reason) => format!("FAILED {reason}"),
             };

@@ -2,7 +2,8 @@
 //!
 //! A warm-up cycle lives through every kind of load, then all clients leave and their sessions
 //! end; the memory of that moment is the reference. The long cycle ends the same way. On the way
-//! clients vanish with messages in flight, persistent ones return, and some readers are slow.
+//! clients vanish with messages in flight, persistent ones return, some take their connection over
+//! from themselves or unsubscribe for a moment, and some readers are slow.
 
 use super::{Done, Result, run};
 use crate::args::SoakArgs;
@@ -77,8 +78,8 @@ pub fn soak(args: &SoakArgs, requests: &Requests) -> Result<Done> {
 /// The mix: its parts divide the clients among them.
 pub fn scenario(args: &SoakArgs) -> Scenario {
     let idle = args.clients / args.idle_one_in.max(1);
-    let each = ((args.clients.saturating_sub(idle)) / 8).max(1);
-    let rate = Some((args.rate as f64 / (3 * each) as f64).max(0.01));
+    let each = ((args.clients.saturating_sub(idle)) / 11).max(1);
+    let rate = Some((args.rate as f64 / (4 * each) as f64).max(0.01));
     let part = |name: &str, role, topic: &str, qos| Group {
         name: name.into(),
         role,
@@ -105,6 +106,18 @@ pub fn scenario(args: &SoakArgs) -> Scenario {
         },
         Group { on_ms: 200, off_ms: 300, ..part("bursts", Role::Publish, "soak/storm/{i}", 0) },
         part("durable", Role::Publish, "soak/durable/{i}", 1),
+        durable(Group {
+            takeover_every_s: 4.0,
+            ..part("rivals", Role::Subscribe, "soak/restless/{i}", 2)
+        }),
+        Group {
+            unsubscribe_every_s: 2.0,
+            ..part("moody", Role::Subscribe, "soak/restless/{i}", 1)
+        },
+        durable(Group {
+            takeover_every_s: 6.0,
+            ..part("restless", Role::Publish, "soak/restless/{i}", 2)
+        }),
         Group {
             storm_every_s: 3.0,
             will: Some(will),

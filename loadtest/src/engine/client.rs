@@ -33,6 +33,12 @@ pub struct Client {
     pub state: State,
     /// Tenant number of its socket.
     pub generation: u32,
+    /// Which of its two places among the driver's sockets it has: 0, or the number of clients.
+    pub lane: u32,
+    /// The socket of the connection it has taken over, until that is gone.
+    pub old: Option<SocketKey>,
+    /// It has unsubscribed, and will subscribe again.
+    pub silent: bool,
     /// When its connect was intended, nanoseconds of the run's clock.
     pub since_ns: u64,
     /// When it comes back after closing; never if `None`.
@@ -65,7 +71,7 @@ impl Client {
 
     /// The name of its socket in this thread's driver.
     pub fn key(&self, index: u32) -> SocketKey {
-        SocketKey { index, generation: self.generation }
+        SocketKey { index: index + self.lane, generation: self.generation }
     }
 }
 

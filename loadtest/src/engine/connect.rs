@@ -149,6 +149,20 @@ impl Core {
         Ok(())
     }
 
+    /// So many UNSUBACKs are still due.
+    pub fn unsubscribed(&mut self, index: u32, left: usize) {
+        let client = &mut self.clients[index as usize];
+        if left > 0 {
+            client.state = State::Subscribing(left);
+            return;
+        }
+        let group = &self.shared.scenario.groups[client.group];
+        let filters = &self.shared.plan.clients[client.member].filters;
+        let packets = subscribe(group, filters, client.greeting.version, &mut client.out);
+        self.mark(index);
+        self.subscribed(index, packets);
+    }
+
     /// So many SUBACKs are still due.
     pub fn subscribed(&mut self, index: u32, left: usize) {
         let client = &mut self.clients[index as usize];
@@ -156,6 +170,10 @@ impl Core {
             client.state = State::Subscribing(left);
             return;
         }
+        if std::mem::take(&mut client.silent) {
+            self.hear(index, true);
+        }
+        let client = &mut self.clients[index as usize];
         client.state = State::Ready;
         self.tally.ready += 1;
         self.queues[client.group].underway -= 1;
@@ -194,7 +212,7 @@ impl Core {
                 client.parked = client.is_open_loop();
                 self.tally.ready -= 1;
                 self.tally.away += 1;
-                self.closing.push(index as u32);
+                self.closing.push(client.key(index as u32));
             }
         }
     }

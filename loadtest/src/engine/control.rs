@@ -52,6 +52,12 @@ pub struct Meter {
     pub away: AtomicU64,
     /// Clients of a replay that cannot take a step that is due.
     pub waiting: AtomicU64,
+    /// Connections that were taken over and that the broker has not ended.
+    pub old: AtomicU64,
+    /// Connections taken over.
+    pub takeovers: AtomicU64,
+    /// Times that a client unsubscribed.
+    pub unsubscribes: AtomicU64,
     /// Largest lag since the reader last took it, nanoseconds.
     pub lag_ns: AtomicU64,
     /// The thread's id.

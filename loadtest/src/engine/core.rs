@@ -4,12 +4,14 @@ use super::client::{Client, Receiver, State};
 use super::control::{Control, Failure, Meter, Phase};
 use super::player::Player;
 use super::publisher::{Publisher, Writing};
+use super::whim::Whims;
 use crate::measure::{self, Latency};
 use crate::outcome::{BrokerVerdict, Truth};
 use crate::plan::Plan;
 use crate::scenario::{Group, Protocol, Scenario};
 use crate::traffic::Greeting;
 use corelane::codec::Version;
+use corelane::net::SocketKey;
 use hdrhistogram::Histogram;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -45,6 +47,9 @@ pub struct Tally {
     pub ready: u64,
     pub away: u64,
     pub waiting: u64,
+    pub old: u64,
+    pub takeovers: u64,
+    pub unsubscribes: u64,
 }
 
 /// Connects of one group that wait for their turn.
@@ -82,7 +87,9 @@ pub struct Core {
     /// Slow readers that are to stop reading.
     pub tired: Vec<u32>,
     /// Sockets to be closed at once.
-    pub closing: Vec<u32>,
+    pub closing: Vec<SocketKey>,
+    /// What clients will do at random.
+    pub whims: Whims,
     pub tally: Tally,
     pub truth: Truth,
     /// Latency of the window's messages received since the last slice, and of all others.
@@ -112,6 +119,7 @@ impl Core {
         let members = (number..plan.clients.len()).step_by(threads);
         let clients = members.map(|member| client(&shared, member)).collect();
         let queues = shared.scenario.groups.iter().map(|_| Queue::default()).collect();
+        let whims = Whims::new(shared.scenario.seed.wrapping_add(number as u64));
         Core {
             shared,
             number,
@@ -127,6 +135,7 @@ impl Core {
             sleepers: VecDeque::new(),
             tired: Vec::new(),
             closing: Vec::new(),
+            whims,
             tally: Tally::default(),
             truth: Truth::default(),
             inside: Latency::default(),
@@ -262,6 +271,9 @@ impl Core {
         meter.ready.store(tally.ready, Relaxed);
         meter.away.store(tally.away, Relaxed);
         meter.waiting.store(tally.waiting, Relaxed);
+        meter.old.store(tally.old, Relaxed);
+        meter.takeovers.store(tally.takeovers, Relaxed);
+        meter.unsubscribes.store(tally.unsubscribes, Relaxed);
         if self.lag_max_ns > 0 {
             meter.lag_ns.fetch_max(std::mem::take(&mut self.lag_max_ns), Relaxed);
         }
@@ -297,6 +309,9 @@ fn client(shared: &Shared, member: usize) -> Client {
         group: planned.group,
         state: State::Absent,
         generation: 0,
+        lane: 0,
+        old: None,
+        silent: false,
         since_ns: 0,
         back_ns: None,
         seen: false,

@@ -174,7 +174,11 @@ impl Core {
         let Some(publisher) = &mut client.publisher else {
             return Err(format!("{kind:?} to a client that publishes nothing"));
         };
-        if ack.reason.is_error() {
+        // Nothing new to a client that came back: it has sent a PUBREL again that was answered.
+        let recovers = kind == PacketType::Pubcomp
+            && client.generation > 0
+            && ack.reason == ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
+        if ack.reason.is_error() && !recovers {
             return Err(format!("a publication was refused: {}", ack.reason));
         }
         match publisher.inflight.acknowledge(kind, ack.packet_id.get())? {
@@ -220,6 +224,12 @@ impl Core {
                 if self.clients[index as usize].player.is_some() =>
             {
                 self.answered(index);
+                Ok(())
+            }
+            (Packet::Unsuback(_), State::Subscribing(left))
+                if self.clients[index as usize].silent =>
+            {
+                self.unsubscribed(index, left - 1);
                 Ok(())
             }
             (Packet::Pubrel(ack), _) => {

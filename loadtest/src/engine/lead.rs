@@ -189,7 +189,8 @@ impl Lead {
 
     /// Waits for what is under way, and a little longer for what should not be.
     fn drain(&mut self, now_ns: u64) {
-        if !(self.all_ready() && self.control().settled(&self.shared.plan)) {
+        let old = self.control().sum(|meter| &meter.old);
+        if !(self.all_ready() && old == 0 && self.control().settled(&self.shared.plan)) {
             self.settled_ns = None;
             return;
         }
@@ -220,9 +221,18 @@ impl Lead {
         let silent = self.shared.plan.replay_ns.is_some()
             && phase < Phase::Drain
             && waiting + unacknowledged == 0;
-        let idle = phase >= Phase::Load && control.settled(&self.shared.plan) && self.all_ready();
+        let idle = phase >= Phase::Load
+            && control.sum(|meter| &meter.old) == 0
+            && control.settled(&self.shared.plan)
+            && self.all_ready();
         if silent || (idle && waiting == 0) {
             self.progress.1 = now_ns;
+            return;
+        }
+        let old = control.sum(|meter| &meter.old);
+        if phase == Phase::Drain && old > 0 {
+            let what = format!("{old} connections that were taken over were not ended");
+            control.fail(Failure::Broker(BrokerVerdict::Misbehaved(what)));
             return;
         }
         if phase == Phase::Drain && unacknowledged == 0 && self.all_ready() {

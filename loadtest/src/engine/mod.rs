@@ -22,6 +22,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod whim;
 mod worker;
 
 use crate::outcome::{BrokerVerdict, Outcome};
@@ -36,6 +37,7 @@ use lead::Lead;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use worker::{Finished, Worker};
@@ -97,14 +99,15 @@ pub fn run_plan(scenario: &Scenario, plan: Plan, with: &mut Conditions<'_>) -> O
         plan: Arc::clone(&plan),
         control: Arc::new(Control::new(&plan, cpus.len())),
         pattern: pattern(largest.unwrap_or(0)).into(),
-        run: format!("lt{}-{}", std::process::id(), began_unix_ms % 100_000_000).into(),
+        run: run_name(began_unix_ms).into(),
     };
+    // Before the threads begin, so that what the broker was without them is known.
     let (sender, slices) = channel();
+    let mut lead = Lead::new(&shared, with.target.pid, slices);
     let threads: Vec<_> = (0..cpus.len())
         .map(|at| start(&shared, at, &cpus, with.target.address, sender.clone()))
         .collect();
     drop(sender);
-    let mut lead = Lead::new(&shared, with.target.pid, slices);
     lead.lead(with.requests, with.watch);
     let mut finished = Vec::new();
     for thread in threads {
@@ -128,6 +131,14 @@ pub fn run_plan(scenario: &Scenario, plan: Plan, with: &mut Conditions<'_>) -> O
         outcome.partial = Some("stopped by the operator".into());
     }
     outcome
+}
+
+/// What tells a run's clients from those of every other run at the same broker: the process, its
+/// begin, and which run of the process it is, since two may begin in the same millisecond.
+fn run_name(began_unix_ms: u64) -> String {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let run = RUNS.fetch_add(1, Relaxed);
+    format!("lt{}-{}-{run}", std::process::id(), began_unix_ms % 100_000_000)
 }
 
 /// The verdict, and why figures are partial.

@@ -70,8 +70,12 @@ pub fn outcome(
         connects: control.sum(|meter| &meter.connects),
         reconnects: control.sum(|meter| &meter.reconnects),
         resumed: control.sum(|meter| &meter.resumed),
+        takeovers: control.sum(|meter| &meter.takeovers),
+        unsubscribes: control.sum(|meter| &meter.unsubscribes),
         received_bytes: end.received_bytes - begin.received_bytes,
         broker_cpu_s: begin.broker_cpu_s(end),
+        resident_before: samples.sampler.resident_before,
+        resident_held: end.resident,
         generator_cpu_s: end.generator_ns().saturating_sub(begin.generator_ns()) as f64 / 1e9,
     };
     outcome.generator = verdict::judge(&outcome, lag, (begin, end));

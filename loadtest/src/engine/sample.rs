@@ -27,13 +27,15 @@ pub struct Moment {
     pub connects: u64,
     /// CPU time of the broker.
     pub broker_ns: Option<u64>,
+    /// Its resident memory, bytes.
+    pub resident: Option<u64>,
     /// CPU and waiting time of each generator thread.
     pub threads: Vec<(u64, u64)>,
 }
 
 impl Moment {
     /// Reads everything.
-    pub fn now(control: &Control, broker: Option<&Cpu>) -> Moment {
+    fn now(control: &Control, broker: Option<&(u32, Cpu)>) -> Moment {
         let times = |thread: u32| process::thread_times(thread).unwrap_or_default();
         Moment {
             at_ns: control.now_ns(),
@@ -42,7 +44,8 @@ impl Moment {
             received_bytes: control.sum(|meter| &meter.received_bytes),
             acknowledged: control.sum(|meter| &meter.acknowledged),
             connects: control.sum(|meter| &meter.connects),
-            broker_ns: broker.and_then(Cpu::used_ns),
+            broker_ns: broker.and_then(|(_, cpu)| cpu.used_ns()),
+            resident: broker.and_then(|(pid, _)| process::resident(*pid)),
             threads: control.meters.iter().map(|m| times(m.thread.load(Relaxed))).collect(),
         }
     }
@@ -62,6 +65,8 @@ impl Moment {
 /// Collects seconds and pulses.
 pub struct Sampler {
     broker: Option<(u32, Cpu)>,
+    /// Resident memory of the broker before the first connect, bytes.
+    pub resident_before: Option<u64>,
     last: Moment,
     /// Clock and messages in plus out.
     pulses: Vec<(u64, u64)>,
@@ -73,11 +78,14 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Watches the broker's process where it is known.
+    /// Watches the broker's process where it is known, from now on.
     pub fn new(pid: Option<u32>) -> Sampler {
+        let broker = pid.map(|pid| (pid, Cpu::new(pid)));
+        let broker_ns = broker.as_ref().and_then(|(_, cpu)| cpu.used_ns());
         Sampler {
-            broker: pid.map(|pid| (pid, Cpu::new(pid))),
-            last: Moment::default(),
+            broker,
+            resident_before: pid.and_then(process::resident),
+            last: Moment { broker_ns, ..Moment::default() },
             pulses: Vec::new(),
             second: measure::histogram(),
             inside: measure::histogram(),
@@ -87,7 +95,7 @@ impl Sampler {
 
     /// Reads everything.
     pub fn moment(&self, control: &Control) -> Moment {
-        Moment::now(control, self.broker.as_ref().map(|(_, cpu)| cpu))
+        Moment::now(control, self.broker.as_ref())
     }
 
     /// Takes a thread's latencies.
@@ -132,7 +140,7 @@ impl Sampler {
             p999_ns: at(0.999),
             max_ns: self.second.max(),
             broker_cpu_s: last.broker_cpu_s(&now),
-            broker_resident: self.broker.as_ref().and_then(|(pid, _)| process::resident(*pid)),
+            broker_resident: now.resident,
             generator_cpu_s: generator_ns as f64 / 1e9,
             generator_lag_ns: lags.max().unwrap_or(0),
         });

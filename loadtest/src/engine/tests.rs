@@ -130,6 +130,77 @@ fn relay(
     Ok(true)
 }
 
+#[test]
+fn runs_that_begin_at_once_have_clients_of_their_own() {
+    assert_ne!(run_name(1), run_name(1));
+}
+
+/// A pipe whose publishers and subscribers take over and unsubscribe at random.
+fn restless(qos: u8, seed: u64) -> Outcome {
+    let text = format!(
+        r#"
+        seconds = 1
+        warmup_s = 0
+        patience_s = 20
+        version = "5"
+        seed = {seed}
+        [[group]]
+        name = "rivals"
+        role = "subscribe"
+        count = 4
+        topics = ["restless/{qos}/{seed}/{{i}}"]
+        qos = {qos}
+        clean = false
+        expiry_s = 60
+        takeover_every_s = 0.05
+        [[group]]
+        name = "moody"
+        role = "subscribe"
+        count = 4
+        topics = ["restless/{qos}/{seed}/{{i}}"]
+        qos = {qos}
+        unsubscribe_every_s = 0.05
+        [[group]]
+        name = "writers"
+        role = "publish"
+        count = 4
+        topics = ["restless/{qos}/{seed}/{{i}}"]
+        qos = {qos}
+        clean = false
+        expiry_s = 60
+        rate = 500
+        takeover_every_s = 0.1
+        "#
+    );
+    drive(&parse("restless", &text).expect("valid"), crate::replay::tests::broker())
+}
+
+#[test]
+fn take_overs_and_unsubscribes_lose_and_repeat_nothing() {
+    for qos in [1, 2] {
+        let found = restless(qos, 3);
+        assert!(found.passed(), "{:?} {:?} {:?}", found.partial, found.truth, found.totals);
+        let totals = &found.totals;
+        assert!(totals.takeovers > 10 && totals.unsubscribes > 10, "{totals:?}");
+        assert_eq!(found.totals.reconnects, found.totals.takeovers);
+        assert_eq!(found.totals.resumed, found.totals.takeovers);
+        assert!(found.truth.checked > 500 && found.truth.duplicated[2] == 0);
+    }
+}
+
+#[test]
+fn a_server_that_keeps_the_old_connection_misbehaves() {
+    let (listener, address) = listen();
+    serve(&listener, Vice::None);
+    let mut scenario = pipe(0);
+    (scenario.messages, scenario.seconds) = (None, 0.5);
+    scenario.groups[0].takeover_every_s = 0.05;
+    scenario.groups[1].rate = Some(100.0);
+    let found = drive(&scenario, address);
+    assert!(matches!(found.broker, BrokerVerdict::Misbehaved(_)), "{:?}", found.broker);
+    assert!(found.partial.is_some_and(|why| why.contains("taken over")));
+}
+
 fn watch_nothing(_: Live<'_>) {}
 
 fn drive(scenario: &Scenario, address: SocketAddr) -> Outcome {

@@ -152,8 +152,8 @@ impl Worker {
         while let Some((group, back_ns)) = self.absences.next(now_ns) {
             self.core.vanish(group, back_ns);
         }
-        for index in std::mem::take(&mut self.core.closing) {
-            let key = self.core.clients[index as usize].key(index);
+        self.core.indulge(now_ns);
+        for key in std::mem::take(&mut self.core.closing) {
             self.driver.close(key, Time(0));
         }
     }
@@ -266,6 +266,9 @@ impl Worker {
             let client = &mut self.core.clients[index];
             let version = client.greeting.version;
             let key = client.key(index as u32);
+            if let Some(old) = client.old {
+                self.driver.close(old, Time(0));
+            }
             let said = client.state == State::Ready && !self.driver.sending(key);
             if said {
                 let mut bye = Vec::new();
@@ -314,25 +317,30 @@ impl Worker {
 fn on_event(core: &mut Core, event: Event<'_>) {
     match event {
         Event::Received { key, bytes } => {
-            let client = &core.clients[key.index as usize];
-            if client.generation == key.generation && client.state != State::Closing {
-                core.received(key.index, bytes);
+            let index = core.index(key);
+            let client = &core.clients[index as usize];
+            if client.key(index) == key && client.state != State::Closing {
+                core.received(index, bytes);
             }
         }
+        Event::EndOfInput { key, .. } if core.is_old(key) => core.closing.push(key),
+        Event::Released { key } if core.is_old(key) => core.outlived(key),
+        Event::Sent { key, .. } | Event::SendFailed { key, .. } if core.is_old(key) => {}
         Event::Sent { key, buffer } => {
-            let client = &mut core.clients[key.index as usize];
+            let index = core.index(key);
+            let client = &mut core.clients[index as usize];
             if client.out.is_empty() {
                 if client.publisher.is_some() || client.receiver.is_some() {
                     client.out = buffer;
                 }
-                core.unpark(key.index);
+                core.unpark(index);
             } else {
-                core.mark(key.index);
+                core.mark(index);
             }
         }
-        Event::EndOfInput { key, error } => core.broken(key.index, error),
-        Event::SendFailed { key, error, .. } => core.broken(key.index, Some(error)),
-        Event::Released { key } => core.released(key.index),
+        Event::EndOfInput { key, error } => core.broken(core.index(key), error),
+        Event::SendFailed { key, error, .. } => core.broken(core.index(key), Some(error)),
+        Event::Released { key } => core.released(core.index(key)),
         Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Woken => {}
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tuning::placement::ShardPlace;
 
 /// The one broker of all tests; it lives as long as the process.
-fn broker() -> SocketAddr {
+pub(crate) fn broker() -> SocketAddr {
     static BROKER: OnceLock<SocketAddr> = OnceLock::new();
     *BROKER.get_or_init(|| {
         let free = TcpListener::bind("127.0.0.1:0").expect("loopback is there");

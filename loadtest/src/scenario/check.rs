@@ -94,6 +94,12 @@ fn group_keys(group: &Group) -> Found {
     }
     let away = group.offline_at_s >= 0.0 && group.offline_s >= 0.0 && group.storm_every_s >= 0.0;
     require(away, "offline_s", "use 0 or more seconds")?;
+    let rare = |value: f64| value.is_finite() && (value == 0.0 || value >= 0.001);
+    require(rare(group.takeover_every_s), "takeover_every_s", "use 0, or 0.001 s or more")?;
+    require(rare(group.unsubscribe_every_s), "unsubscribe_every_s", "use 0, or 0.001 s or more")?;
+    let alone = group.role == Role::Subscribe && group.share.is_none();
+    let what = "only subscribers without `share` can unsubscribe";
+    require(alone || group.unsubscribe_every_s == 0.0, "unsubscribe_every_s", what)?;
     let left = group.offline_at_s == 0.0 || group.offline_s > 0.0;
     require(left, "offline_at_s", "say with `offline_s` how long the clients stay away")
 }

@@ -201,6 +201,12 @@ pub struct Group {
     pub offline_s: f64,
     /// Every so many seconds the clients vanish and come back; 0 is never.
     pub storm_every_s: f64,
+    /// At random, on average every so many seconds, each client connects again while its old
+    /// connection lives; 0 is never.
+    pub takeover_every_s: f64,
+    /// Subscribers: at random, on average every so many seconds, each unsubscribes from everything
+    /// and subscribes again; 0 is never.
+    pub unsubscribe_every_s: f64,
     /// Subscribers: after each read they do not read for so many milliseconds.
     pub slow_ms: u64,
     /// The will of each client.
@@ -241,6 +247,8 @@ impl Default for Group {
             offline_at_s: 0.0,
             offline_s: 0.0,
             storm_every_s: 0.0,
+            takeover_every_s: 0.0,
+            unsubscribe_every_s: 0.0,
             slow_ms: 0,
             will: None,
             client_id: None,
