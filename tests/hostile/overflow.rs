@@ -164,16 +164,23 @@ fn broker(shards: usize, keys: &str) -> Broker {
     Broker::start(&format!("runtime.shards = {shards}\n{bounds}{keys}"), "")
 }
 
-/// Each policy with one shard and with two.
+/// Each policy with one shard and with two, side by side: brokers mostly wait.
 fn each<const N: usize>(
     policies: [&'static str; N],
-) -> impl Iterator<Item = (&'static str, usize)> {
-    policies.into_iter().flat_map(|policy| [(policy, 1), (policy, 2)])
+    check: impl Fn(&'static str, usize) + Copy + Send,
+) {
+    std::thread::scope(|scope| {
+        for policy in policies {
+            for shards in [1, 2] {
+                scope.spawn(move || check(policy, shards));
+            }
+        }
+    });
 }
 
 #[test]
 fn what_is_too_late_at_most_once_is_counted_to_the_message() {
-    for (policy, shards) in each(["drop_newest", "drop_oldest", "disconnect"]) {
+    each(["drop_newest", "drop_oldest", "disconnect"], |policy, shards| {
         let broker = broker(shards, &format!("session.late_overflow = \"{policy}\""));
         let client = Client::with(broker.address, &hello(true));
         let mut deaf = Deaf::subscribed(client, "deaf/0", QoS::AtMostOnce);
@@ -199,12 +206,12 @@ fn what_is_too_late_at_most_once_is_counted_to_the_message() {
             assert_eq!(last, policy == "drop_oldest", "{policy}: {got:?}");
         }
         balanced(&counters);
-    }
+    });
 }
 
 #[test]
 fn what_finds_an_outbox_full_is_counted_to_the_message() {
-    for (policy, shards) in each(["drop_oldest", "drop_newest", "disconnect", "refuse"]) {
+    each(["drop_oldest", "drop_newest", "disconnect", "refuse"], |policy, shards| {
         let broker = broker(shards, &format!("session.overflow = \"{policy}\""));
         let client = Client::with(broker.address, &hello(true));
         let mut deaf = Deaf::subscribed(client, "deaf/1", QoS::AtLeastOnce);
@@ -234,5 +241,5 @@ fn what_finds_an_outbox_full_is_counted_to_the_message() {
             assert_eq!(got, expected, "{what}");
         }
         balanced(&counters);
-    }
+    });
 }
