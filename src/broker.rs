@@ -209,10 +209,12 @@ fn mesh_settings(config: &Config) -> MeshSettings {
 }
 
 fn reactor_settings(config: &Config) -> ReactorSettings {
+    let pace = config.runtime.pace();
     ReactorSettings {
         completions: config.runtime.tick_completions,
-        gather: Duration::from_micros(config.runtime.gather_us.into()),
-        spin: Duration::from_micros(config.runtime.spin_us.into()),
+        gather: Duration::from_micros(pace.gather_us.into()),
+        crumbs: u64::from(pace.crumbs),
+        spin: Duration::from_micros(pace.spin_us.into()),
         drain: Duration::from_secs(config.runtime.drain_s.into()),
     }
 }

@@ -35,6 +35,20 @@ macro_rules! choice {
 }
 
 choice! {
+    /// What the loop of a core is tuned for.
+    pub enum Profile {
+        /// Most messages per CPU second: small input gathers for up to 2 ms under load.
+        "throughput" => Throughput,
+        /// Small input gathers for up to 0.1 ms under load.
+        "balanced" => Balanced,
+        /// Nothing gathers, and an idle core looks for work for 0.2 ms before it sleeps.
+        "latency" => Latency,
+        /// As `throughput`, but from one message per millisecond on: fewest wake-ups.
+        "power" => Power,
+    }
+}
+
+choice! {
     /// How an idle core waits for work.
     pub enum Sleep {
         /// Blocks in the broker's own ring; cheapest to wake.

@@ -15,6 +15,7 @@ mod filter;
 pub mod key;
 mod name;
 mod nearest;
+mod pace;
 mod parse;
 mod read;
 mod reference;
@@ -26,8 +27,8 @@ mod topic;
 mod tests;
 
 pub use choice::{
-    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
-    Route, SendRetained, Sleep,
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect,
+    RewriteAction, Route, SendRetained, Sleep,
 };
 pub use cpus::{Cpus, Numbers};
 pub use difference::{Difference, differences, taken_over};
@@ -35,6 +36,7 @@ pub use explain::explain;
 pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};
 pub use name::{ListenerName, PropertyText, TopicPrefix};
+pub use pace::{Micros, Pace};
 pub use parse::{line_of, listener, parse};
 pub use reference::reference;
 pub use relation::{fixed_bytes, named_shards};

@@ -1,8 +1,8 @@
 //! How single values are read from TOML and written back.
 
 use super::choice::{
-    Choice, LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction,
-    Route, SendRetained, Sleep,
+    Choice, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect,
+    RewriteAction, Route, SendRetained, Sleep,
 };
 use super::key::{Bounds, Key, Section};
 use super::name::PropertyText;
@@ -138,7 +138,7 @@ macro_rules! words {
     )+ };
 }
 words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
-words!(RewriteAction, SendRetained, ShareStrategy);
+words!(Profile, RewriteAction, SendRetained, ShareStrategy);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(

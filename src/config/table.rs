@@ -5,13 +5,14 @@
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
 use super::choice::{
-    LateOverflow, LogFormat, LogLevel, Overflow, ProtocolVersion, Redirect, RewriteAction, Route,
-    SendRetained, Sleep,
+    LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect, RewriteAction,
+    Route, SendRetained, Sleep,
 };
 use super::cpus::{Cpus, Numbers};
 use super::filter::LogFilter;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
 use super::name::{GroupLabel, ListenerName, PropertyText, TopicPrefix};
+use super::pace::Micros;
 use super::read::Scan;
 use super::setting::Setting;
 use super::topic::{ClientPattern, RuleFilter};
@@ -50,11 +51,18 @@ section! {
         shards: usize = 0, within(0, MOST_SHARDS), "shards", Restart;
         /// Whether each shard's thread is bound to its CPU.
         pin: bool = true, FREE, "", Restart;
-        /// How long a busy core lets input gather before its next turn: more messages per system
-        /// call, later. An idle core, or one with few active connections, never waits.
-        gather_us: u32 = 100, within(0, 10_000), "µs", Restart;
+        /// What the loop of each core is tuned for; it decides the next two keys unless they are
+        /// set. `"throughput"` handles most messages per CPU second: small input gathers for up to
+        /// 2 ms under load. `"balanced"`: for up to 0.1 ms. `"latency"`: never, and an idle core
+        /// looks for work for 0.2 ms before it sleeps. `"power"`: as `"throughput"`, but from one
+        /// message per millisecond on, so that the core wakes seldom.
+        profile: Profile = Profile::Balanced, FREE, "", Restart;
+        /// How long a busy core lets small input gather before its next turn: more messages per
+        /// system call, each up to that much later. An idle core, or one with few active
+        /// connections, never waits (with `profile = "power"` it does).
+        gather_us: Micros = Micros::Profile, within(0, 10_000), "µs", Restart;
         /// How long an idle core looks for work before it sleeps; 0 sleeps at once.
-        spin_us: u32 = 0, within(0, 1_000_000), "µs", Restart;
+        spin_us: Micros = Micros::Profile, within(0, 1_000_000), "µs", Restart;
         /// How an idle core sleeps: blocked in the broker's own ring, or in the executor's reactor.
         sleep: Sleep = Sleep::Ring, FREE, "", Restart;
         /// Entries of each core's submission ring.

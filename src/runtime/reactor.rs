@@ -35,6 +35,8 @@ pub struct ReactorSettings {
     pub completions: usize,
     /// How long a busy core lets input gather before its next turn.
     pub gather: Duration,
+    /// Small receives per millisecond from which it does.
+    pub crumbs: u64,
     /// How long to look for work before sleeping.
     pub spin: Duration,
     /// Longest time that a drain may take.
@@ -75,9 +77,8 @@ struct Inflow {
     crumbs: bool,
 }
 
-/// Crumbs per millisecond that begin the gathering, and that keep it up.
-const CRUMBS_BEGIN: u64 = 40;
-const CRUMBS_KEEP: u64 = 8;
+/// The gathering ends where crumbs come less than this often, as a part of what begins it.
+const CRUMBS_KEEP: u64 = 5;
 const CRUMB_BYTES: u64 = 1024;
 
 impl Inflow {
@@ -86,21 +87,18 @@ impl Inflow {
         self.bytes += bytes as u64;
     }
 
-    /// Whether input comes in crumbs at `now`.
-    fn is_crumbs(&mut self, now: Time) -> bool {
+    /// Whether input comes in crumbs at `now`; `begin` per millisecond are enough.
+    fn is_crumbs(&mut self, now: Time, begin: u64) -> bool {
         let window_us = now.0 - self.since.0;
         if window_us >= 1000 {
-            let least = if self.crumbs { CRUMBS_KEEP } else { CRUMBS_BEGIN };
-            let many = self.pieces * 1000 >= least * window_us;
+            let least = if self.crumbs { begin / CRUMBS_KEEP } else { begin };
+            let many = self.pieces * 1000 >= least * window_us && self.pieces > 0;
             let small = self.bytes < self.pieces * CRUMB_BYTES;
             *self = Inflow { since: now, crumbs: many && small, ..Inflow::default() };
         }
         self.crumbs
     }
 }
-
-/// Completions that end the gathering.
-const GATHERED: u32 = 64;
 
 /// What a turn found.
 struct Turn {
@@ -171,9 +169,12 @@ impl Reactor {
         self.shard.begin(now);
         self.shard.lagged(self.usage.take_turn_us());
         self.driver.expire(now);
-        if self.inflow.is_crumbs(now) && !self.laden && !self.settings.gather.is_zero() {
+        if self.inflow.is_crumbs(now, self.settings.crumbs)
+            && !self.laden
+            && !self.settings.gather.is_zero()
+        {
             self.usage.was(Doing::Poll);
-            self.driver.gather(GATHERED, self.settings.gather)?;
+            self.driver.gather(self.settings.completions as u32, self.settings.gather)?;
             let gathered = self.clock.now();
             self.usage.mark(gathered, Doing::Work);
             self.shard.begin(gathered);
@@ -187,7 +188,7 @@ impl Reactor {
         self.heart.beat(now, Stage::Flush);
         let commanded = self.carry_out(now);
         let sent = self.flush(now);
-        self.laden = more || self.driver.is_ready(GATHERED);
+        self.laden = more || self.driver.is_ready(self.settings.completions as u32);
         Ok(Turn { busy: more || commanded || sent || reaped > 0 })
     }
 
