@@ -17,14 +17,15 @@ use corelane::mesh::Traffic;
 use corelane::shard::placement::{Route, Rule};
 use corelane::shard::{ConnectionKey, Counters, Placement};
 use host::{Client, Host, publish};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::process::ExitCode;
 
 const SHARDS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Turns in which messages arrive, and turns before that, which warm caches and pools up.
-const TURNS: usize = 16;
-const WARM: usize = 4;
+const TURNS: usize = 8;
+const WARM: usize = 2;
 /// Publishers for each shard in the shapes that grow with the shards, one message a turn each.
 const CLIENTS: usize = 64;
 const FAN_IN_CLIENTS: usize = 16;
@@ -243,7 +244,7 @@ fn drive(host: &mut Host, script: &[Vec<Input>]) -> u64 {
 
 type Step = fn(&mut Host, &[(ConnectionKey, Vec<u8>)]) -> bool;
 
-/// The turn of shard `AT`, under a name of its own.
+/// The turn of shard `AT`; each has a symbol of its own in the profile.
 #[inline(never)]
 fn step<const AT: usize>(host: &mut Host, input: &[(ConnectionKey, Vec<u8>)]) -> bool {
     host.step(black_box(AT), input, |_, _| {})
@@ -352,23 +353,25 @@ fn instructions(name: &str, shards: usize, seed: u64) -> Vec<u64> {
     let said = callgrind::run(&["--child", name, &shards.to_string(), &seed.to_string()], &out);
     let profile = std::fs::read_to_string(&out).unwrap_or_else(|_| panic!("no profile:\n{said}"));
     let _ = std::fs::remove_file(&out);
-    let counts = (0..shards).map(|at| inclusive(&profile, &format!("scale::step::<{at}>")));
-    counts.collect()
+    let counts: Vec<u64> = costs_of_steps(&profile).into_values().collect();
+    assert_eq!(counts.len(), shards, "each shard has a function of its own");
+    counts
 }
 
-/// What calls of `function` have cost, with all that it called. The profile has a line `cfn=` with
-/// the name, one `calls=`, and one with the position and the cost.
-fn inclusive(profile: &str, function: &str) -> u64 {
+/// What calls of each [`step`] have cost, with all that it called. The profile has a line `cfn=`
+/// with the linker's name, one `calls=`, and one with the position and the cost.
+fn costs_of_steps(profile: &str) -> BTreeMap<&str, u64> {
     let mut lines = profile.lines();
-    let mut sum = 0;
+    let mut costs = BTreeMap::new();
     while let Some(line) = lines.next() {
-        if line.strip_prefix("cfn=") == Some(function) {
+        let called = line.strip_prefix("cfn=").filter(|name| name.contains("5scale4step"));
+        if let Some(name) = called {
             let cost = lines.by_ref().find(|line| !line.starts_with("calls="));
             let cost = cost.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-            sum += cost.expect("a call has a cost");
+            *costs.entry(name).or_default() += cost.expect("a call has a cost");
         }
     }
-    sum
+    costs
 }
 
 /// Figures of one run, per message unless said otherwise.
