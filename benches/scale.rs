@@ -2,7 +2,7 @@
 //! traffic between them and the instructions of each counted. `docs/SCALING.md` has the model.
 //!
 //! `cargo bench --bench scale` prints a table; `-- --json` one object per line; `-- --no-callgrind`
-//! leaves the instructions out; `-- --shape NAME` takes one shape; `-- --seed N` other topics, homes
+//! `cargo bench --bench scale` prints a table; `-- --json` one object a line; `-- --no-callgrind`
 //! and draws. Equal seeds give equal figures.
 //!
 //! The program runs itself under callgrind with `--child SHAPE SHARDS SEED`. Each shard has a
