@@ -8,14 +8,17 @@
 //! The program runs itself under callgrind, with `NAME ROUNDS`, twice per operation; the difference
 //! between the two is free of the setting-up.
 
-use corelane::base::{PacketId, Time};
-use corelane::codec::{self, ConnectOut, ConnectProperties, Packet, PacketType, Publish};
-use corelane::codec::{PublishOut, QoS, ReasonCode, SubscribeOptions, SubscribeOut, Version};
-use corelane::mesh::{MeshSettings, build};
-use corelane::shard::{Command as Order, ConnectionKey, Placement, Settings, Shard};
+mod callgrind;
+mod host;
+
+use corelane::codec::{self, Packet, PacketType, Publish};
+use corelane::codec::{PublishOut, QoS, ReasonCode, Version};
+use corelane::shard::{Placement, Settings};
+use host::{Client, Host, publish};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Messages in one round of every workload, and subscribers of the fan-out.
@@ -131,107 +134,14 @@ fn instructions(name: &str) -> f64 {
 
 /// Instructions of a whole run under callgrind.
 fn collected(name: &str, rounds: usize) -> f64 {
-    let program = std::env::current_exe().expect("this program has a path");
-    let run = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program)
-        .args([name, &rounds.to_string()])
-        .output()
-        .expect("valgrind is installed");
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    let said = callgrind::run(&[name, &rounds.to_string()], Path::new("/dev/null"));
     let line = said.lines().find_map(|line| line.split_once("Collected : "));
     let (_, number) = line.unwrap_or_else(|| panic!("callgrind gave no count:\n{said}"));
     number.trim().parse().expect("a number")
 }
 
-/// Shards without sockets, and what their clients do.
-struct Host {
-    shards: Vec<Shard>,
-    now: Time,
-}
-
-type Client = (usize, ConnectionKey);
-
-impl Host {
-    fn new(count: usize, change: impl Fn(&mut Settings)) -> Host {
-        let placement = Placement::new(count, [3, 4], 2);
-        let ends = build(count, MeshSettings::default()).into_iter();
-        let shards = ends.map(|end| {
-            let mut settings = Settings::new(placement.clone());
-            change(&mut settings);
-            Shard::new(settings, end, Time::default())
-        });
-        Host { shards: shards.collect(), now: Time::default() }
-    }
-
-    /// One turn of every shard; each client's output goes to `output`.
-    fn turn(
-        &mut self,
-        moved: &mut Option<Client>,
-        mut output: impl FnMut(&mut Shard, Client, &[u8]),
-    ) {
-        self.now = Time(self.now.0 + 10);
-        for (at, shard) in self.shards.iter_mut().enumerate() {
-            shard.begin(self.now);
-            shard.tick();
-            while let Some(order) = shard.next_command() {
-                match order {
-                    Order::HandOver(key) => shard.hand_over(key, Box::new(())),
-                    Order::Adopt(key, _) => *moved = Some((at, key)),
-                    _ => {}
-                }
-            }
-            while let Some(key) = shard.next_output() {
-                while let Some(out) = shard.take_output(key) {
-                    output(shard, (at, key), &out);
-                    shard.sent(key, out);
-                }
-            }
-        }
-    }
-
-    fn settle(&mut self) -> Option<Client> {
-        let mut moved = None;
-        (0..8).for_each(|_| self.turn(&mut moved, |_, _, _| {}));
-        moved
-    }
-
-    /// A client whose session lives on shard `home`.
-    fn connect(&mut self, home: usize, version: Version) -> Client {
-        for number in 0.. {
-            let id = format!("client-{home}-{number}-{}", self.shards[0].session_count());
-            self.shards[home].begin(self.now);
-            let key = self.shards[home].open(0, None).expect("room in the lobby");
-            let properties =
-                ConnectProperties { topic_alias_maximum: 0, ..ConnectProperties::default() };
-            let mut packet = Vec::new();
-            ConnectOut { version, client_id: &id, properties, ..ConnectOut::default() }
-                .encode(&mut packet);
-            self.shards[home].receive(key, &packet);
-            match self.settle() {
-                None => return (home, key),
-                Some((at, key)) => self.shards[at].end_of_input(key),
-            }
-        }
-        unreachable!("some identifier has its home there")
-    }
-
-    fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) {
-        let options = SubscribeOptions { qos, ..SubscribeOptions::default() };
-        let packet_id = PacketId::new(1).expect("not zero");
-        let mut packet = Vec::new();
-        SubscribeOut { packet_id, subscription_id: None, filters: &[(filter, options)] }
-            .encode(Version::V311, &mut packet);
-        self.shards[client.0].receive(client.1, &packet);
-        self.settle();
-    }
-}
-
-fn publish(topic: &str, qos: QoS, id: usize, out: &mut Vec<u8>) {
-    let packet_id = PacketId::new(id as u16).filter(|_| qos != QoS::AtMostOnce);
-    let payload = &[b'x'; 64];
-    PublishOut { topic, qos, packet_id, payload, ..PublishOut::default() }
-        .encode(Version::V311, out);
+fn host(shards: usize, change: impl Fn(&mut Settings)) -> Host {
+    Host::new(Placement::new(shards, [3, 4], 2), change)
 }
 
 /// A user property as PUBLISH carries it.
@@ -286,13 +196,13 @@ fn answers(bytes: &[u8], out: &mut Vec<u8>) {
 /// Batches of messages from one client to others, which answer; the publisher lives on the first
 /// shard, the subscribers on the last.
 fn fan_out(rounds: usize, shards: usize, subscribers: usize, qos: QoS) {
-    let mut host = Host::new(shards, |_| {});
-    let readers: Vec<Client> =
-        (0..subscribers).map(|_| host.connect(shards - 1, Version::V311)).collect();
+    let mut host = host(shards, |_| {});
+    let readers: Vec<Client> = (0..subscribers).map(|_| host.connect(Some(shards - 1))).collect();
     for reader in &readers {
         host.subscribe(*reader, "plant/+/line/#", qos);
     }
-    let (at, key) = host.connect(0, Version::V311);
+    let (at, key) = host.connect(Some(0));
+    host.settle();
     let mut batch = Vec::new();
     (0..BATCH).for_each(|id| publish("plant/1/line/7", qos, id + 1, &mut batch));
     let turns = if qos == QoS::AtMostOnce { 2 * shards - 1 } else { 4 };
@@ -302,7 +212,7 @@ fn fan_out(rounds: usize, shards: usize, subscribers: usize, qos: QoS) {
         for _ in 0..turns {
             back.clear();
             answered.clear();
-            host.turn(&mut None, |_, client, bytes| {
+            host.turn(|client, bytes| {
                 if qos != QoS::AtMostOnce {
                     let start = back.len();
                     answers(bytes, &mut back);
@@ -317,8 +227,8 @@ fn fan_out(rounds: usize, shards: usize, subscribers: usize, qos: QoS) {
 }
 
 fn matching(rounds: usize, new: bool) {
-    let mut host = Host::new(1, |settings| settings.limits.subscriptions = 10_000);
-    let reader = host.connect(0, Version::V311);
+    let mut host = host(1, |settings| settings.limits.subscriptions = 10_000);
+    let reader = host.connect(Some(0));
     for number in 0..1000 {
         let filter = match number % 3 {
             0 => format!("other/{number}/+"),
@@ -327,7 +237,8 @@ fn matching(rounds: usize, new: bool) {
         };
         host.subscribe(reader, &filter, QoS::AtMostOnce);
     }
-    let (at, key) = host.connect(0, Version::V311);
+    let (at, key) = host.connect(Some(0));
+    host.settle();
     let mut bytes = Vec::new();
     if !new {
         known_topics(&mut host, (at, key));
@@ -340,7 +251,7 @@ fn matching(rounds: usize, new: bool) {
             publish(&format!("plant/{number}/line/7"), QoS::AtMostOnce, 0, &mut bytes);
         }
         host.shards[at].receive(key, &bytes);
-        host.turn(&mut None, |_, _, _| {});
+        host.turn(|_, _| {});
     }
 }
 
@@ -355,11 +266,12 @@ fn known_topics(host: &mut Host, (at, key): Client) {
 }
 
 fn idle(rounds: usize) {
-    let mut host = Host::new(1, |_| {});
+    let mut host = host(1, |_| {});
     for _ in 0..1000 {
-        host.connect(0, Version::V311);
+        host.connect(Some(0));
     }
+    host.settle();
     for _ in 0..rounds * BATCH {
-        host.turn(&mut None, |_, _, _| {});
+        host.turn(|_, _| {});
     }
 }

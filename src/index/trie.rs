@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 use super::NodeKey;
 use super::node::{Kind, Node};
 use crate::base::{Key, Slots};
-use crate::topic::{Level, TopicFilter, TopicName};
+use crate::topic::{Level, TopicFilter, TopicName, first_level};
 
 /// A key that never names a node.
 pub(super) fn absent() -> NodeKey {
@@ -179,7 +179,7 @@ impl Trie {
                 }
                 continue;
             };
-            let level = rest.split('/').next().unwrap_or(rest);
+            let level = first_level(rest);
             let next = start + level.len() + 1;
             if open && node.single != absent() {
                 branches.push((node.single, next));

@@ -48,6 +48,21 @@ pub struct Reply {
 
 const _: () = assert!(size_of::<Reply>() <= 32);
 
+/// What a shard has sent to the others so far. Counts; bytes without shared payloads.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Traffic {
+    /// Blocks of requests.
+    pub request_blocks: u64,
+    /// Blocks of deliveries.
+    pub deliver_blocks: u64,
+    /// Bytes of the entries in both.
+    pub bytes: u64,
+    /// Answers to requests.
+    pub replies: u64,
+    /// Bells rung because there was something to read.
+    pub bells: u64,
+}
+
 struct Peer {
     requests_out: Sender,
     requests_in: Receiver,
@@ -73,6 +88,8 @@ pub struct MeshEnd {
     reply_slots: usize,
     unsent: CoreSet,
     appended: u64,
+    replied: u64,
+    rung: u64,
 }
 
 /// Builds the mesh of `shards` shards; element `i` belongs to shard `i`.
@@ -99,6 +116,8 @@ pub fn build(shards: usize, settings: MeshSettings) -> Vec<MeshEnd> {
         reply_slots: settings.reply_slots,
         unsent: CoreSet::EMPTY,
         appended: 0,
+        replied: 0,
+        rung: 0,
     })
     .collect()
 }
@@ -232,6 +251,7 @@ impl MeshEnd {
         let sent = peer.replies_out.push(reply);
         debug_assert!(sent.is_ok(), "the requester reserved the room of its replies");
         peer.unrung = true;
+        self.replied += 1;
     }
 
     /// The next reply of `from`.
@@ -276,6 +296,7 @@ impl MeshEnd {
             peer.delivers_out.push(delivers);
             if peer.unrung {
                 peer.unrung = false;
+                self.rung += 1;
                 self.bells[to.index()].ring(self.me);
             }
             if !peer.requests_out.has_unsent() && !peer.delivers_out.has_unsent() {
@@ -290,6 +311,19 @@ impl MeshEnd {
     /// Requests and deliveries that this core has appended so far.
     pub fn appended(&self) -> u64 {
         self.appended
+    }
+
+    /// What this core has sent so far. Walks all lanes.
+    pub fn traffic(&self) -> Traffic {
+        let mut sum = Traffic { replies: self.replied, bells: self.rung, ..Traffic::default() };
+        for peer in self.peers.iter().flatten() {
+            let (requests, request_bytes) = peer.requests_out.pushed();
+            let (delivers, deliver_bytes) = peer.delivers_out.pushed();
+            sum.request_blocks += requests;
+            sum.deliver_blocks += delivers;
+            sum.bytes += request_bytes + deliver_bytes;
+        }
+        sum
     }
 
     /// Whether [`MeshEnd::push`] has something left to do.

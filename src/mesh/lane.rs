@@ -74,6 +74,8 @@ pub struct Sender {
     starved: Arc<AtomicBool>,
     attached_in_flight: usize,
     attached_limit: usize,
+    pushed_blocks: u64,
+    pushed_bytes: u64,
 }
 
 /// Reading end of a lane. Lives on the receiving core.
@@ -96,6 +98,8 @@ pub fn lane(ring_blocks: usize, attached_limit: usize) -> (Sender, Receiver) {
         starved: Arc::clone(&starved),
         attached_in_flight: 0,
         attached_limit,
+        pushed_blocks: 0,
+        pushed_bytes: 0,
     };
     (sender, Receiver { ring: from_sender, spent: to_sender, starved })
 }
@@ -147,6 +151,14 @@ impl Sender {
         let Some(block) = self.open.take_if(|open| !open.bytes.is_empty()) else {
             return false;
         };
+        let len = block.bytes.len();
+        let sent = self.push_block(pool, block);
+        self.pushed_blocks += u64::from(sent);
+        self.pushed_bytes += if sent { len as u64 } else { 0 };
+        sent
+    }
+
+    fn push_block(&mut self, pool: &mut Pool, block: Block) -> bool {
         self.attached_in_flight += block.attached_bytes;
         match self.ring.push(block) {
             Ok(()) => true,
@@ -165,6 +177,11 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Blocks that went into the ring so far, and the bytes of their entries.
+    pub fn pushed(&self) -> (u64, u64) {
+        (self.pushed_blocks, self.pushed_bytes)
     }
 
     /// Blocks that came back and were not collected yet.

@@ -23,5 +23,5 @@ mod tests;
 
 pub use bell::{Bell, Wake};
 pub use block::{Attachment, Block, Carried};
-pub use end::{MeshEnd, MeshSettings, Reply, build};
+pub use end::{MeshEnd, MeshSettings, Reply, Traffic, build};
 pub use lane::{Pool, Receiver, Sender};

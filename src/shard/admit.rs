@@ -7,7 +7,7 @@ use super::input::Flow;
 use super::memory::Pressure;
 use super::sys::is_reserved;
 use crate::codec::{ConnackOut, Connect, PacketType, ReasonCode, Version, Will};
-use crate::topic::{TopicName, delayed};
+use crate::topic::{TopicName, delayed, level_count};
 
 /// Longest client identifier that MQTT 3.1 knows, in characters.
 const SHORT_CLIENT_ID: usize = 23;
@@ -112,7 +112,7 @@ impl Shard {
         let protocol = &settings.protocol;
         if TopicName::new(will.topic).is_err()
             || self.refused_delay(will.topic).is_some()
-            || delayed::target(will.topic).split('/').count() > settings.limits.topic_levels
+            || level_count(delayed::target(will.topic)) > settings.limits.topic_levels
         {
             return refuse(ReasonCode::TOPIC_NAME_INVALID, "the will topic is not valid");
         }

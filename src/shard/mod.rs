@@ -67,7 +67,7 @@ pub use waiting::Cause;
 use crate::base::{Bucket, Chunk, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
 use crate::codec::{self, PacketType, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
-use crate::mesh::{Bell, Carried, MeshEnd};
+use crate::mesh::{Bell, Carried, MeshEnd, Traffic};
 use crate::retain::{RetainLimits, RetainStore};
 use crate::session::Message;
 use clients::Clients;
@@ -335,6 +335,11 @@ impl Shard {
     /// A copy of the counters.
     pub fn counters(&self) -> &Counters {
         &self.clients.counters
+    }
+
+    /// What this shard has sent to others.
+    pub fn traffic(&self) -> Traffic {
+        self.mesh.traffic()
     }
 
     /// Sessions of this shard, connected or not.

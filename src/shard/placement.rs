@@ -6,7 +6,7 @@
 
 use crate::base::{CoreSet, ShardId};
 use crate::config::ClientPattern;
-use crate::topic::{TopicFilter, delayed};
+use crate::topic::{TopicFilter, delayed, level_count};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -193,7 +193,7 @@ impl Placement {
 
     /// Owners of the topics below `literal` when the first `depth` levels decide.
     fn owners_at(&self, literal: &str, depth: usize) -> CoreSet {
-        let known = if literal.is_empty() { 0 } else { literal.split('/').count() };
+        let known = if literal.is_empty() { 0 } else { level_count(literal) };
         if known < depth {
             return CoreSet::first(self.shards);
         }

@@ -14,7 +14,7 @@ use crate::base::{PacketId, PublisherId, ShardId, Time};
 use crate::codec::{DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::index::Matched;
 use crate::session::{Arrival, MessageView, Payload};
-use crate::topic::{AliasTable, Delayed, TopicName, delayed};
+use crate::topic::{AliasTable, Delayed, TopicName, delayed, level_count};
 use std::rc::Rc;
 
 /// What became of a routed message.
@@ -66,7 +66,7 @@ impl Shard {
         if topic == named || TopicName::new(topic).is_ok() {
             return self.publish_to(key, publish, topic);
         }
-        match self.check_publish(key, publish, delayed::target(named).split('/').count()) {
+        match self.check_publish(key, publish, level_count(delayed::target(named))) {
             Ok(()) => self.refuse_publish(key, publish, ReasonCode::TOPIC_NAME_INVALID),
             Err(error) => self.fault(key, &error),
         }
@@ -155,7 +155,7 @@ impl Shard {
                 && !cache.delayed
                 && placement.route(topic) == Route::Publisher;
             let target = delayed::target(topic);
-            cache.levels = target.split('/').count();
+            cache.levels = level_count(target);
             cache.reserved = is_reserved(target);
             cache.matched = None;
             cache.topic.clear();

@@ -22,7 +22,7 @@ use std::fmt;
 pub use alias::AliasTable;
 pub use delayed::Delayed;
 pub use filter::TopicFilter;
-pub use level::{Level, Levels};
+pub use level::{Level, Levels, first_level, level_count};
 pub use name::TopicName;
 pub use naming::{GivenAliases, Naming};
 pub use shared::Subscription;
