@@ -234,7 +234,7 @@ impl Client {
         let taken = link.farewell == Some(ReasonCode::SESSION_TAKEN_OVER);
         ensure!(!taken || self.strayed, "taken over by nobody");
         if link.farewell == Some(ReasonCode::KEEP_ALIVE_TIMEOUT) {
-            let silent = world.now.0 - world.pipes[link.pipe].heard.0;
+            let silent = world.now.0 - world.pipes[link.pipe].arrival.renewed.0;
             let allowed = u64::from(link.keep_alive_s) * 1_500_000;
             ensure!(allowed > 0 && silent >= allowed, "closed after {silent} us of {allowed}");
         }

@@ -9,6 +9,47 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Names a pipe; pipes are never reused within a run.
 pub type PipeId = usize;
 
+/// So much of an unfinished packet renews the keep alive, as OPERATING.md says.
+const PART_BYTES: usize = 1024;
+
+/// How packets of a client arrive, told by their lengths alone.
+#[derive(Default)]
+pub struct Arrival {
+    /// The fixed header as far as it has come.
+    header: Vec<u8>,
+    /// What its packet lacks.
+    missing: usize,
+    /// Bytes since `renewed`.
+    since: usize,
+    /// When the client last showed that it lives: a whole packet, or a part of a large one.
+    pub renewed: Time,
+}
+
+impl Arrival {
+    /// `piece` reaches a core.
+    pub fn take(&mut self, piece: &[u8], now: Time) {
+        let mut whole = false;
+        for &byte in piece {
+            if self.missing > 0 {
+                self.missing -= 1;
+            } else {
+                self.header.push(byte);
+                if self.header.len() == 1 || byte & 0x80 != 0 {
+                    continue;
+                }
+                let digits = self.header[1..].iter().rev();
+                self.missing = digits.fold(0, |sum, digit| sum << 7 | usize::from(digit & 0x7f));
+                self.header.clear();
+            }
+            whole |= self.missing == 0;
+        }
+        self.since += piece.len();
+        if whole || self.since >= PART_BYTES {
+            (self.renewed, self.since) = (now, 0);
+        }
+    }
+}
+
 /// One connection as the network sees it.
 #[derive(Default)]
 pub struct Pipe {
@@ -28,6 +69,8 @@ pub struct Pipe {
     pub hurried: bool,
     /// When bytes last arrived at a core.
     pub heard: Time,
+    /// What of it counts for the keep alive.
+    pub arrival: Arrival,
     /// Set when the transport was dropped on its way between two cores.
     pub lost: Arc<AtomicBool>,
 }

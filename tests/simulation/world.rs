@@ -180,6 +180,7 @@ impl Core {
         let count = pipe.up.len().min(1 + world.random.below(most));
         let piece: Vec<u8> = pipe.up.drain(..count).collect();
         pipe.heard = world.now;
+        pipe.arrival.take(&piece, world.now);
         if socket.reading == Reading::Once {
             socket.reading = Reading::Nothing;
         }
