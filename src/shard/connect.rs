@@ -288,9 +288,7 @@ impl Shard {
 
     /// Sets the keep-alive timer of a connection [MQTT-3.1.2-22].
     fn arm_keep_alive(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.clients.connections.get_mut(key) else { return };
-        // Its CONNECT is not counted as processed yet.
-        connection.renew(self.clients.now);
+        let Some(connection) = self.clients.connections.get(key) else { return };
         if connection.keep_alive_s > 0 {
             let due = super::timers::keep_alive_due(connection);
             self.wheel.insert(due, Timer::KeepAlive(key));

@@ -151,9 +151,7 @@ pub struct Connection {
     pub(super) read_paused: bool,
     /// Seconds; zero: none.
     pub(super) keep_alive_s: u16,
-    /// When the client last showed that it lives, and `bytes_in` at that time.
     pub(super) last_seen: Time,
-    pub(super) bytes_seen: u64,
     /// What the client was told that it may send.
     pub(super) promised: Promises,
     /// QoS 1 and 2 messages that the client takes at a time.
@@ -213,7 +211,6 @@ impl Connection {
             read_paused: false,
             keep_alive_s: 0,
             last_seen: now,
-            bytes_seen: 0,
             promised: Promises { receive_maximum: 0, alias_maximum: 0, packet_bytes: 0 },
             receive_maximum: u16::MAX,
             maximum_packet: u32::MAX,
@@ -232,12 +229,6 @@ impl Connection {
             topic: None,
             late: Outbox::default(),
         }
-    }
-
-    /// The client has shown that it lives: its keep alive begins anew.
-    #[inline]
-    pub(super) fn renew(&mut self, now: Time) {
-        (self.last_seen, self.bytes_seen) = (now, self.bytes_in);
     }
 
     /// How the next PUBLISH names `topic`.

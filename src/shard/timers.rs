@@ -16,7 +16,7 @@ const SECOND_US: u64 = 1_000_000;
 pub(super) enum Timer {
     /// The CONNECT must have arrived.
     ConnectDeadline(ConnectionKey),
-    /// The client must have sent a packet, or a part of a large one.
+    /// The client must have sent something.
     KeepAlive(ConnectionKey),
     /// The session has been without a connection for its expiry interval.
     SessionEnd(SessionSlot),
@@ -108,7 +108,7 @@ impl Shard {
             return;
         }
         if connection.stalled.is_some() {
-            connection.renew(now);
+            connection.last_seen = now;
         }
         if is_silent(connection, now) {
             self.clients.counters.keep_alive_timeouts += 1;
