@@ -290,7 +290,7 @@ impl Shard {
     fn arm_keep_alive(&mut self, key: ConnectionKey) {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         // Its CONNECT is not counted as processed yet.
-        connection.renew(self.clients.now);
+        connection.last_seen = self.clients.now;
         if connection.keep_alive_s > 0 {
             let due = super::timers::keep_alive_due(connection);
             self.wheel.insert(due, Timer::KeepAlive(key));

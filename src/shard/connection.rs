@@ -14,6 +14,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+/// Keep alive is about whole packets [MQTT-3.1.2-22]. So that a large one may take its time, each
+/// further part of it renews the keep alive too.
+const PART_BYTES: u64 = 1024;
+
 /// Names a connection on its shard. The shell keeps its sockets under the same keys.
 pub type ConnectionKey = Key<Connection>;
 
@@ -151,9 +155,10 @@ pub struct Connection {
     pub(super) read_paused: bool,
     /// Seconds; zero: none.
     pub(super) keep_alive_s: u16,
-    /// When the client last showed that it lives, and `bytes_in` at that time.
+    /// When the client last showed that it lives.
     pub(super) last_seen: Time,
-    pub(super) bytes_seen: u64,
+    /// Where in its input the first packet begins that was not processed.
+    pub(super) packet_start: u64,
     /// What the client was told that it may send.
     pub(super) promised: Promises,
     /// QoS 1 and 2 messages that the client takes at a time.
@@ -213,7 +218,7 @@ impl Connection {
             read_paused: false,
             keep_alive_s: 0,
             last_seen: now,
-            bytes_seen: 0,
+            packet_start: 0,
             promised: Promises { receive_maximum: 0, alias_maximum: 0, packet_bytes: 0 },
             receive_maximum: u16::MAX,
             maximum_packet: u32::MAX,
@@ -234,10 +239,14 @@ impl Connection {
         }
     }
 
-    /// The client has shown that it lives: its keep alive begins anew.
+    /// Counts bytes that arrive. Single ones of a packet that doesn't end are no sign of life.
     #[inline]
-    pub(super) fn renew(&mut self, now: Time) {
-        (self.last_seen, self.bytes_seen) = (now, self.bytes_in);
+    pub(super) fn count_input(&mut self, bytes: usize, now: Time) {
+        let before = (self.bytes_in - self.packet_start) / PART_BYTES;
+        self.bytes_in += bytes as u64;
+        if (self.bytes_in - self.packet_start) / PART_BYTES > before {
+            self.last_seen = now;
+        }
     }
 
     /// How the next PUBLISH names `topic`.

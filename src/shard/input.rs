@@ -8,10 +8,6 @@ use crate::base::Time;
 use crate::codec::{self, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version};
 use std::net::SocketAddr;
 
-/// Keep alive is about whole packets [MQTT-3.1.2-22]. So that a large one may take its time, this
-/// much of it renews the keep alive too; single bytes don't.
-const PART_BYTES: u64 = 1024;
-
 /// What to do after a packet.
 pub(super) enum Flow {
     /// Go on with the next one.
@@ -76,10 +72,7 @@ impl Shard {
     pub fn receive(&mut self, key: ConnectionKey, bytes: &[u8]) {
         let now = self.clients.now;
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
-        connection.bytes_in += bytes.len() as u64;
-        if connection.bytes_in - connection.bytes_seen >= PART_BYTES {
-            connection.renew(now);
-        }
+        connection.count_input(bytes.len(), now);
         self.clients.counters.bytes_received += bytes.len() as u64;
         if connection.phase == Phase::Draining {
             return;
@@ -209,7 +202,8 @@ impl Shard {
         if used > 0
             && let Some(connection) = self.clients.connections.get_mut(key)
         {
-            connection.renew(self.clients.now);
+            connection.last_seen = self.clients.now;
+            connection.packet_start += used as u64;
         }
         used
     }
@@ -316,7 +310,7 @@ impl Shard {
         let Some(connection) = self.clients.connections.get_mut(key) else { return true };
         connection.stalled = None;
         // Time spent waiting for the broker is not silence of the client.
-        connection.renew(now);
+        connection.last_seen = now;
         self.parse_inbox(key);
         let Some(connection) = self.clients.connections.get_mut(key) else { return true };
         if connection.stalled.is_some() {

@@ -108,7 +108,7 @@ impl Shard {
             return;
         }
         if connection.stalled.is_some() {
-            connection.renew(now);
+            connection.last_seen = now;
         }
         if is_silent(connection, now) {
             self.clients.counters.keep_alive_timeouts += 1;

@@ -19,8 +19,8 @@ pub struct Arrival {
     header: Vec<u8>,
     /// What its packet lacks.
     missing: usize,
-    /// Bytes since `renewed`.
-    since: usize,
+    /// Bytes of it that have come.
+    arrived: usize,
     /// When the client last showed that it lives: a whole packet, or a part of a large one.
     pub renewed: Time,
 }
@@ -28,8 +28,11 @@ pub struct Arrival {
 impl Arrival {
     /// `piece` reaches a core.
     pub fn take(&mut self, piece: &[u8], now: Time) {
-        let mut whole = false;
         for &byte in piece {
+            self.arrived += 1;
+            if self.arrived.is_multiple_of(PART_BYTES) {
+                self.renewed = now;
+            }
             if self.missing > 0 {
                 self.missing -= 1;
             } else {
@@ -41,11 +44,9 @@ impl Arrival {
                 self.missing = digits.fold(0, |sum, digit| sum << 7 | usize::from(digit & 0x7f));
                 self.header.clear();
             }
-            whole |= self.missing == 0;
-        }
-        self.since += piece.len();
-        if whole || self.since >= PART_BYTES {
-            (self.renewed, self.since) = (now, 0);
+            if self.missing == 0 {
+                (self.renewed, self.arrived) = (now, 0);
+            }
         }
     }
 }
