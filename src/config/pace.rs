@@ -44,7 +44,7 @@ impl Setting for Micros {
 pub struct Pace {
     /// How long a busy core lets small input gather before its next turn, µs.
     pub gather_us: u32,
-    /// Small receives per millisecond from which it does.
+    /// Small receives per millisecond from which it does, if it does at all.
     pub crumbs: u32,
     /// How long an idle core looks for work before it sleeps, µs.
     pub spin_us: u32,
@@ -56,7 +56,7 @@ impl Profile {
         match self {
             Profile::Throughput => Pace { gather_us: 2000, crumbs: 20, spin_us: 0 },
             Profile::Balanced => Pace { gather_us: 100, crumbs: 40, spin_us: 0 },
-            Profile::Latency => Pace { gather_us: 0, crumbs: u32::MAX, spin_us: 200 },
+            Profile::Latency => Pace { gather_us: 0, crumbs: 40, spin_us: 200 },
             Profile::Power => Pace { gather_us: 2000, crumbs: 1, spin_us: 0 },
         }
     }

@@ -77,7 +77,7 @@ struct Inflow {
     crumbs: bool,
 }
 
-/// The gathering ends where crumbs come less than this often, as a part of what begins it.
+/// Gathering goes on until crumbs come at less than this part of the rate that begins it.
 const CRUMBS_KEEP: u64 = 5;
 const CRUMB_BYTES: u64 = 1024;
 
@@ -368,5 +368,35 @@ impl Reactor {
             }
             Some(end) => now >= end || self.driver.is_empty() && self.shard.connection_count() == 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a millisecond with `pieces` of `bytes` each is taken for.
+    fn judged(inflow: &mut Inflow, pieces: u64, bytes: usize, begin: u64) -> bool {
+        (0..pieces).for_each(|_| inflow.add(bytes));
+        inflow.is_crumbs(Time(inflow.since.0 + 1000), begin)
+    }
+
+    #[test]
+    fn crumbs_are_many_and_small() {
+        let mut inflow = Inflow::default();
+        assert!(!judged(&mut inflow, 39, 80, 40), "too few");
+        assert!(!judged(&mut inflow, 40, 1024, 40), "too large");
+        assert!(judged(&mut inflow, 40, 80, 40));
+        assert!(judged(&mut inflow, 8, 80, 40), "a fifth keeps it up");
+        assert!(!judged(&mut inflow, 7, 80, 40));
+    }
+
+    #[test]
+    fn silence_is_never_crumbs() {
+        let mut inflow = Inflow::default();
+        assert!(judged(&mut inflow, 1, 80, 1));
+        assert!(!judged(&mut inflow, 0, 0, 1));
+        let hours = Time(inflow.since.0 + 36_000_000_000);
+        assert!(!inflow.is_crumbs(hours, 40));
     }
 }

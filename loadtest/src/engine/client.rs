@@ -1,5 +1,6 @@
 //! One connection: where it stands, what waits to be sent, and what it is for.
 
+use super::core::Shared;
 use super::player::Player;
 use super::publisher::Publisher;
 use crate::plan::Member;
@@ -7,6 +8,7 @@ use crate::traffic::Greeting;
 use crate::truth::Stream;
 use corelane::net::SocketKey;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,6 +122,24 @@ impl Receiver {
     /// The audience at a position.
     pub fn audience(&self, at: u32) -> u32 {
         self.heard[at as usize].1
+    }
+
+    /// From now on the flow at a position is due to this client, or is not; where losses are no
+    /// fault nobody keeps count.
+    pub fn hear(&mut self, shared: &Shared, at: u32, heard: bool) {
+        let (flow, audience) = (self.flow(at) as usize, self.audience(at) as usize);
+        if shared.plan.audiences[audience].may_lose {
+            return;
+        }
+        let stream = &mut self.streams[at as usize];
+        let progress = &shared.control.progress[audience];
+        if heard {
+            stream.listen(shared.control.sent[flow].load(Relaxed));
+            progress.store(stream.next, Relaxed);
+        } else {
+            stream.deaf = true;
+            progress.store(u64::MAX, Relaxed);
+        }
     }
 
     /// Audiences and streams.

@@ -318,21 +318,7 @@ fn change(
     let (Some(player), Some(receiver)) = (&mut client.player, &mut client.receiver) else {
         return;
     };
-    let mut told = |at: u32, heard: bool| {
-        let (flow, audience) = (receiver.flow(at), receiver.audience(at) as usize);
-        let stream = &mut receiver.streams[at as usize];
-        if shared.plan.audiences[audience].may_lose {
-            return;
-        }
-        let progress = &shared.control.progress[audience];
-        if heard {
-            stream.listen(shared.control.sent[flow as usize].load(Relaxed));
-            progress.store(stream.next, Relaxed);
-        } else {
-            stream.deaf = true;
-            progress.store(u64::MAX, Relaxed);
-        }
-    };
+    let mut told = |at: u32, heard: bool| receiver.hear(shared, at, heard);
     change(&mut player.listening, &player.script, &mut told);
 }
 

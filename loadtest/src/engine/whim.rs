@@ -16,7 +16,6 @@ use corelane::codec::UnsubscribeOut;
 use corelane::net::SocketKey;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Filters in one UNSUBSCRIBE, at most.
 const FILTERS_PER_PACKET: usize = 64;
@@ -155,20 +154,8 @@ impl Core {
     pub fn hear(&mut self, index: u32, heard: bool) {
         let Core { shared, clients, .. } = self;
         let Some(receiver) = &mut clients[index as usize].receiver else { return };
-        for at in 0..receiver.streams.len() {
-            let (flow, audience) = (receiver.flow(at as u32), receiver.audience(at as u32));
-            if shared.plan.audiences[audience as usize].may_lose {
-                continue;
-            }
-            let stream = &mut receiver.streams[at];
-            let progress = &shared.control.progress[audience as usize];
-            if heard {
-                stream.listen(shared.control.sent[flow as usize].load(Relaxed));
-                progress.store(stream.next, Relaxed);
-            } else {
-                stream.deaf = true;
-                progress.store(u64::MAX, Relaxed);
-            }
+        for at in 0..receiver.streams.len() as u32 {
+            receiver.hear(shared, at, heard);
         }
     }
 }
