@@ -6,7 +6,7 @@ use crate::mesh::{self, MeshEnd, MeshSettings};
 use crate::net::{self, Driver, DriverSettings, ListenerSettings};
 use crate::runtime::{
     Clock, ExecutorSettings, Executors, Heart, HeartbeatSettings, Reactor, ReactorSettings,
-    Requests, Seat, SignalThread, Sleeper, Waker, Watcher, Way,
+    Requests, Seat, SignalThread, Sleeper, Stage, Waker, Watcher, Way,
 };
 use crate::shard::{Counters, Live, Settings, Shard};
 use std::fmt;
@@ -63,6 +63,7 @@ pub fn serve(
     let requests = Arc::new(Requests::new(wakers.clone()));
     let listeners = bind_all(config, places.len())?;
     let hearts: Vec<Arc<Heart>> = places.iter().map(|_| Arc::default()).collect();
+    hearts.iter().for_each(|heart| heart.beat(clock.now(), Stage::Begin));
     let mut cores = Vec::new();
     for (at, (mesh, listeners)) in ends.into_iter().zip(listeners).enumerate() {
         let core = Core {

@@ -40,7 +40,9 @@ pub struct ExecutorSettings {
     /// Memory that glommio registers for file buffers, bytes; each executor registers it three
     /// times, against the limit of locked memory.
     pub io_memory_bytes: usize,
-    /// How long a task may run before glommio looks at its rings.
+    /// How long a task may run before glommio looks at its rings. An executor whose thread loses
+    /// its CPU for that long before its first look at its task sleeps for ever, because nothing is
+    /// pending that could wake it; see [`keep_awake`], which is not there yet. So it is long.
     pub preempt_timer: Duration,
     /// A panic of one core ends the process.
     pub abort_on_panic: bool,
@@ -51,7 +53,7 @@ impl Default for ExecutorSettings {
         ExecutorSettings {
             ring_depth: 256,
             io_memory_bytes: 65_536,
-            preempt_timer: Duration::from_millis(1),
+            preempt_timer: Duration::from_secs(10),
             abort_on_panic: false,
         }
     }

@@ -5,7 +5,7 @@
 //! it again.
 //!
 //! Invariants worth naming:
-//! * a core that sleeps is not stalled, however long;
+//! * a core that sleeps is not stalled, however long; one that never began is;
 //! * if the watcher itself did not run, the process was stopped, and nobody is blamed.
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded as channel};
@@ -22,34 +22,19 @@ use crate::base::Time;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Stage {
-    /// Waiting in its ring or executor; also before the first tick and after the last.
+    /// Waiting in its ring or executor; also after the last tick.
     Asleep,
+    /// Started, and not run yet by its executor.
+    Begin,
     /// Taking completions and handling what they bring.
     Reap,
-    /// Handling what other cores delivered and replied.
-    Drain,
-    /// Serving publish sources.
+    /// The tick of its shard: other cores, waiting sources, timers, doorbells.
     Serve,
-    /// Advancing timers.
-    Timers,
-    /// Pushing blocks and ringing doorbells.
-    Push,
     /// Sending to connections.
     Flush,
-    /// Giving other tasks of the executor their turn.
-    Yield,
 }
 
-const STAGES: [Stage; 8] = [
-    Stage::Asleep,
-    Stage::Reap,
-    Stage::Drain,
-    Stage::Serve,
-    Stage::Timers,
-    Stage::Push,
-    Stage::Flush,
-    Stage::Yield,
-];
+const STAGES: [Stage; 5] = [Stage::Asleep, Stage::Begin, Stage::Reap, Stage::Serve, Stage::Flush];
 
 /// The sign of life of one core: written by the core, read by the watcher. Alone on its cache
 /// lines, so that no other core's writes slow this one's.

@@ -79,8 +79,3 @@ impl Sleeper {
         driver.submit()
     }
 }
-
-/// Lets the executor run its other tasks if they have waited long enough.
-pub async fn yield_if_needed() {
-    glommio::yield_if_needed().await;
-}

@@ -257,6 +257,8 @@ fn silence_is_judged_by_stage_and_length() {
     assert_eq!(judge(110_000), Verdict::Lost);
     heart.beat(Time::from_secs(100), Stage::Asleep);
     assert_eq!(settings.judge(Time::from_secs(900), heart.last()), Verdict::Fine);
+    heart.beat(Time::from_secs(1), Stage::Begin);
+    assert_eq!(settings.judge(Time::from_secs(11), heart.last()), Verdict::Lost, "never began");
 }
 
 #[test]
