@@ -4,7 +4,7 @@
 use super::Shard;
 use super::deliver::{Claim, Prepared};
 use super::entry::{self, Entry};
-use super::session::{Identifiers, SessionSlot, key_of};
+use super::session::{SessionSlot, key_of};
 use super::waiting::{Cause, Source};
 use crate::base::{Key, ShardId};
 use crate::codec::QoS;
@@ -234,9 +234,13 @@ impl Shard {
     ) {
         let Some(replay) = self.replays.get(Key::from_bits(token)) else { return };
         let plan = &replay.plan;
-        let mut identifiers = Identifiers::default();
-        identifiers.add(plan.identifier);
-        let claim = Claim { qos: plan.qos.min(view.qos), retain: true, identifiers, share: None };
+        let claim = Claim {
+            qos: plan.qos.min(view.qos),
+            retain: true,
+            identifier: plan.identifier,
+            more: &[],
+            share: None,
+        };
         let session = key_of(plan.session);
         self.clients.counters.retained_replayed += 1;
         let scratch = std::mem::take(&mut self.clients.scratch);
