@@ -300,16 +300,17 @@ impl Clients {
         let message = Rc::clone(&outgoing.message);
         let (qos, retain) = (outgoing.qos, outgoing.retain);
         let ids = outgoing.identifiers.list(&mut self.identifiers);
-        let mut out = packet(&message.view(), self.now);
+        let view = message.view();
+        let mut out = packet(&view, self.now);
         (out.qos, out.retain, out.subscription_ids) = (qos, retain, ids);
         out.packet_id = crate::base::PacketId::new(1);
         if !connection.fit(&mut out) {
             // Treated as sent [MQTT-3.1.2-25]: it takes no place in the window.
-            return self.drop_one(DropCause::TooLarge, &message.view());
+            return self.drop_one(DropCause::TooLarge, &view);
         }
         out.packet_id = Some(session.window.send(outgoing));
         self.inflight += 1;
-        connection.write(&out, message.view().payload, &mut self.output);
+        connection.write(&out, view.payload, &mut self.output);
         self.counters.publishes_sent += 1;
     }
 
@@ -349,14 +350,14 @@ impl Clients {
         if outgoing.message.expires() <= self.now {
             return self.drop_one(DropCause::Expired, &outgoing.message.view());
         }
-        let message = &outgoing.message;
-        let mut out = packet(&message.view(), self.now);
+        let view = outgoing.message.view();
+        let mut out = packet(&view, self.now);
         out.retain = outgoing.retain;
         out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
         if !connection.fit(&mut out) {
-            return self.drop_one(DropCause::TooLarge, &outgoing.message.view());
+            return self.drop_one(DropCause::TooLarge, &view);
         }
-        connection.write(&out, message.view().payload, &mut self.output);
+        connection.write(&out, view.payload, &mut self.output);
         self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
@@ -378,13 +379,13 @@ impl Clients {
                 Resend::Release(id) => Some(id),
                 Resend::Publish(id, outgoing) => {
                     let qos = outgoing.qos;
-                    let mut out = packet(&outgoing.message.view(), self.now);
+                    let view = outgoing.message.view();
+                    let mut out = packet(&view, self.now);
                     (out.dup, out.qos, out.retain) = (true, qos, outgoing.retain);
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
                     if connection.fit(&mut out) {
-                        let payload = outgoing.message.view().payload;
-                        connection.write(&out, payload, &mut self.output);
+                        connection.write(&out, view.payload, &mut self.output);
                         self.counters.publishes_sent += 1;
                         continue;
                     }

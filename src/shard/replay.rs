@@ -124,7 +124,8 @@ impl Shard {
         let Some((owner, as_of)) = replay.plan.owners.last().copied() else {
             self.replays.remove(key);
             if let Some(session) = self.clients.sessions.get_mut(slot) {
-                session.replays.retain(|other| *other != key);
+                let at = session.replays.iter().position(|other| *other == key);
+                at.map(|at| session.replays.remove(at));
             }
             self.clients.drained.push(slot);
             return;
