@@ -57,7 +57,10 @@ impl Shard {
             let mut hint = hint(view, self.me, self.clients.settings.seed, &mut self.random);
             self.index.pick_cores(matched, &mut hint, &mut self.picks);
         }
-        let picked: CoreSet = self.picks.iter().map(|pick| pick.core).collect();
+        let picked = match self.picks.is_empty() {
+            true => CoreSet::EMPTY,
+            false => self.picks.iter().map(|pick| pick.core).collect(),
+        };
         let interested = plain.union(picked);
         if self.is_refused(view, interested, duty) {
             self.clients.counters.messages_refused += 1;

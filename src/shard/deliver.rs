@@ -23,13 +23,15 @@ pub(super) struct Prepared {
     bytes: Vec<u8>,
     /// Where in `bytes` each form stands; without length where it was not needed yet.
     forms: [(u32, u32); 8],
+    /// There is one subscriber: the packet is encoded where it goes.
+    pub(super) single: bool,
 }
 
 impl Prepared {
     /// For a message that is `stored` already, or not; encodes into `bytes`.
     pub(super) fn new(stored: Option<Rc<Message>>, mut bytes: Vec<u8>) -> Prepared {
         bytes.clear();
-        Prepared { stored, bytes, forms: [(0, 0); 8] }
+        Prepared { stored, bytes, forms: [(0, 0); 8], single: false }
     }
 
     /// Gives the memory back.
@@ -210,10 +212,12 @@ impl Clients {
             return self.send_stored(key, &outgoing);
         }
         let version = connection.version;
-        if version == Version::V5 && claim.identifier.is_some() {
+        if prepared.single || version == Version::V5 && claim.identifier.is_some() {
             let mut out = packet(view, now);
             out.retain = claim.retain;
-            out.subscription_ids = claim.list(&mut self.identifiers);
+            if claim.identifier.is_some() {
+                out.subscription_ids = claim.list(&mut self.identifiers);
+            }
             if !connection.fit(&mut out) {
                 return self.drop_one(DropCause::TooLarge, view);
             }

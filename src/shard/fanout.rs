@@ -43,7 +43,7 @@ type Served = HashSet<SessionKey, RandomState>;
 
 /// What one pass over the subscribers of a message works on.
 struct Pass<'a> {
-    view: MessageView<'a>,
+    view: &'a MessageView<'a>,
     matched: &'a Matched,
     /// Positions per node; empty: all there are.
     lens: &'a [usize],
@@ -92,7 +92,8 @@ impl Shard {
         }
         self.targets_left = self.targets_left.saturating_sub(total);
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
-        let mut pass = Pass { view: *view, matched, lens: &[], from, served: None };
+        prepared.single = total == 1;
+        let mut pass = Pass { view, matched, lens: &[], from, served: None };
         self.deliver_from(&mut pass, Cursor::default(), usize::MAX, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
         None
@@ -103,10 +104,11 @@ impl Shard {
         // Half of what is left, so that one long fan-out leaves something for the others.
         let budget = self.targets_left.div_ceil(2);
         let message = Rc::clone(&fanout.message);
+        let view = message.view();
         let stored = Some(Rc::clone(&message));
         let mut prepared = Prepared::new(stored, std::mem::take(&mut self.clients.scratch));
         let mut pass = Pass {
-            view: message.view(),
+            view: &view,
             matched: &fanout.matched,
             lens: &fanout.lens,
             from: fanout.from,
@@ -158,7 +160,7 @@ impl Shard {
                 if !is_eligible(clients, installs, *key, subscriber, pass) {
                     continue;
                 }
-                let mut claim = Claim::of(subscriber, &pass.view);
+                let mut claim = Claim::of(subscriber, pass.view);
                 if !alone {
                     let here = Here { node: cursor.node, subscriber };
                     more.clear();
@@ -167,7 +169,7 @@ impl Shard {
                     }
                     claim.more = &more;
                 }
-                clients.deliver(&pass.view, subscriber.session, claim, prepared);
+                clients.deliver(pass.view, subscriber.session, claim, prepared);
             }
             if end < len {
                 return (Cursor { position: end, ..cursor }, used);
@@ -267,7 +269,7 @@ fn join_others(
         return false;
     }
     for other in after.iter().filter_map(eligible) {
-        claim.join(other, &pass.view, more);
+        claim.join(other, pass.view, more);
     }
     true
 }
