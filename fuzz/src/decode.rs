@@ -95,7 +95,8 @@ fn write(packet: &Packet<'_>, version: Version) -> (Vec<u8>, Version) {
         }
         Packet::Suback(suback) => {
             let reasons: Vec<ReasonCode> = suback.reasons().collect();
-            codec::encode_suback(version, suback.packet_id, &reasons, &mut out);
+            let text = suback.reason_string;
+            codec::encode_suback(version, suback.packet_id, &reasons, text, &mut out);
         }
         Packet::Unsubscribe(unsubscribe) => {
             let filters: Vec<&str> = unsubscribe.filters().collect();
@@ -105,7 +106,8 @@ fn write(packet: &Packet<'_>, version: Version) -> (Vec<u8>, Version) {
         }
         Packet::Unsuback(unsuback) => {
             let reasons: Vec<ReasonCode> = unsuback.reasons().collect();
-            codec::encode_unsuback(version, unsuback.packet_id, &reasons, &mut out);
+            let text = unsuback.reason_string;
+            codec::encode_unsuback(version, unsuback.packet_id, &reasons, text, &mut out);
         }
         Packet::Pingreq => codec::encode_pingreq(&mut out),
         Packet::Pingresp => codec::encode_pingresp(&mut out),

@@ -184,9 +184,9 @@ pub fn hearers(index: &mut Index, topic: &str) -> Vec<usize> {
     let matched = index.matches(TopicName::new(topic).expect("the scenario was checked"));
     let mut found = Vec::new();
     for node in matched.nodes.iter().filter_map(|key| index.node(*key)) {
-        found.extend((0..node.len()).filter_map(|at| match node.at(at) {
-            Some(Slot::Alive(subscriber)) => Some(subscriber.session.index() as usize),
-            _ => None,
+        found.extend(node.slots(0..node.len()).filter_map(|slot| match slot {
+            Slot::Alive(subscriber) => Some(subscriber.session.index() as usize),
+            Slot::Dead => None,
         }));
     }
     found.sort_unstable();

@@ -48,5 +48,6 @@ pub use reason::ReasonCode;
 pub use subscribe::{
     RetainHandling, Suback, Subscribe, SubscribeOptions, SubscribeOut, encode_suback,
 };
+pub(crate) use text::check as check_text;
 pub use unsubscribe::{Unsuback, Unsubscribe, UnsubscribeOut, encode_unsuback};
 pub use version::{QoS, Version};

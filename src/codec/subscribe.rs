@@ -213,17 +213,20 @@ impl<'a> Suback<'a> {
 const FAILURE: u8 = 0x80;
 
 /// Appends a SUBACK. `reasons` stand in the order of the filters; before version 5 every failure
-/// is written as 0x80.
+/// is written as 0x80, and there is no text.
 pub fn encode_suback(
     version: Version,
     packet_id: PacketId,
     reasons: &[ReasonCode],
+    reason_string: Option<&str>,
     out: &mut Vec<u8>,
 ) {
     wire::put_packet(out, PacketType::Suback.first_byte(), |out| {
         wire::put_u16(out, packet_id.get());
         if version == Version::V5 {
-            out.push(0);
+            wire::put_prefixed(out, |out| {
+                property::put_text(out, PropertyId::ReasonString, reason_string);
+            });
             out.extend(reasons.iter().map(|reason| reason.0));
         } else {
             out.extend(reasons.iter().map(|reason| reason.0.min(FAILURE)));

@@ -10,7 +10,7 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 /// `bytes` as an MQTT string: UTF-8 (which excludes surrogates) without U+0000.
 /// Source: MQTT-1.5.4-1, MQTT-1.5.4-2.
 #[inline]
-pub(super) fn check(bytes: &[u8]) -> Option<&str> {
+pub(crate) fn check(bytes: &[u8]) -> Option<&str> {
     if is_plain(bytes) {
         // SAFETY: every byte is in 0x01..=0x7f, and each such byte is a whole UTF-8 character.
         return Some(unsafe { std::str::from_utf8_unchecked(bytes) });

@@ -5,7 +5,7 @@ use crate::base::PacketId;
 use super::ack::{reason, reason_string};
 use super::error::DecodeError;
 use super::packet_type::PacketSet;
-use super::property;
+use super::property::{self, PropertyId};
 use super::wire::{self, Reader};
 use super::{PacketType, ReasonCode, Version};
 
@@ -111,18 +111,21 @@ impl<'a> Unsuback<'a> {
     }
 }
 
-/// Appends an UNSUBACK. `reasons` stand in the order of the filters and are left out before
-/// version 5.
+/// Appends an UNSUBACK. `reasons` stand in the order of the filters; they and the text are left
+/// out before version 5.
 pub fn encode_unsuback(
     version: Version,
     packet_id: PacketId,
     reasons: &[ReasonCode],
+    reason_string: Option<&str>,
     out: &mut Vec<u8>,
 ) {
     wire::put_packet(out, PacketType::Unsuback.first_byte(), |out| {
         wire::put_u16(out, packet_id.get());
         if version == Version::V5 {
-            out.push(0);
+            wire::put_prefixed(out, |out| {
+                property::put_text(out, PropertyId::ReasonString, reason_string);
+            });
             out.extend(reasons.iter().map(|reason| reason.0));
         }
     });

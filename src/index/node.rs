@@ -8,6 +8,7 @@
 
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -234,12 +235,15 @@ impl Node {
         }
     }
 
-    /// The subscriber or dead mark at `position`; none at and after [`Node::len`]. Positions are
-    /// stable while the node is pinned.
+    /// The subscribers and dead marks at `positions`; none at and after [`Node::len`]. Positions
+    /// are stable while the node is pinned.
     #[inline]
-    pub fn at(&self, position: usize) -> Option<Slot<'_>> {
-        let entry = self.subscribers.entries.get(position)?;
-        Some(if entry.alive { Slot::Alive(&entry.subscriber) } else { Slot::Dead })
+    pub fn slots(&self, positions: Range<usize>) -> impl Iterator<Item = Slot<'_>> {
+        let entries = self.subscribers.entries.get(positions).unwrap_or_default();
+        entries.iter().map(|entry| match entry.alive {
+            true => Slot::Alive(&entry.subscriber),
+            false => Slot::Dead,
+        })
     }
 
     /// How many positions there are, dead ones included.

@@ -209,10 +209,11 @@ impl Model {
             index.filter_of(*key, &mut text);
             assert!(found.insert(text.clone()), "{text} was named twice for {name}");
             let node = index.node(*key).expect("a current match names living nodes");
-            let sessions: BTreeSet<u32> = (0..node.len())
-                .filter_map(|at| match node.at(at) {
-                    Some(Slot::Alive(subscriber)) => Some(subscriber.session.index()),
-                    _ => None,
+            let sessions: BTreeSet<u32> = node
+                .slots(0..node.len())
+                .filter_map(|slot| match slot {
+                    Slot::Alive(subscriber) => Some(subscriber.session.index()),
+                    Slot::Dead => None,
                 })
                 .collect();
             assert_eq!(sessions, self.0[&text].sessions, "subscribers of {text}");
@@ -316,13 +317,14 @@ proptest! {
             }
             let node = index.node(node).expect("it is there");
             prop_assert_eq!(node.alive(), alive.len());
-            for _ in 0..advance {
-                if let Some(Slot::Alive(subscriber)) = node.at(at) {
+            let end = node.len().min(at + advance);
+            for slot in node.slots(at..end) {
+                if let Slot::Alive(subscriber) = slot {
                     prop_assert!(alive.contains(&subscriber.session.index()));
                     met.push(subscriber.session.index());
                 }
-                at += 1;
             }
+            at = at.max(end);
             for number in 0..45 {
                 let found = node.find(session(number));
                 prop_assert!(found.is_none_or(|(entry, _)| entry.session == session(number)));
@@ -330,11 +332,10 @@ proptest! {
             }
         }
         let pinned = index.node(node).expect("it is there");
-        while let Some(slot) = pinned.at(at) {
+        for slot in pinned.slots(at..pinned.len()) {
             if let Slot::Alive(subscriber) = slot {
                 met.push(subscriber.session.index());
             }
-            at += 1;
         }
         let distinct: BTreeSet<u32> = met.iter().copied().collect();
         prop_assert_eq!(distinct.len(), met.len(), "somebody was met twice");

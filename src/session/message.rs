@@ -2,13 +2,19 @@
 //! somebody has to wait for it.
 
 use crate::base::{MessageId, PublisherId, Time};
-use crate::codec::QoS;
+use crate::codec::{QoS, check_text};
 use bytes::Bytes;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// From here on a payload is sent from where it is stored instead of being copied for each client.
 pub const LARGE_PAYLOAD_BYTES: usize = 32 * 1024;
+
+/// Buffers of messages are a multiple of this many bytes; up to the second number, a core keeps
+/// some of each size for the next messages.
+const STEP_BYTES: usize = 32;
+const SPARE_BYTES: usize = 1024;
+const SPARE_EACH: usize = 64;
 
 /// The payload of a message in passing.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +77,9 @@ impl MessageView<'_> {
             Payload::Inline(bytes) => (bytes, None),
             Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
         };
-        let text = [self.topic.as_bytes(), self.properties, inline].concat().into_boxed_slice();
+        let parts = [self.topic.as_bytes(), self.properties, inline];
+        let mut text = ledger.buffer(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| text.extend_from_slice(part));
         let message = Message {
             id: self.id,
             publisher: self.publisher,
@@ -84,20 +92,44 @@ impl MessageView<'_> {
             shared,
             ledger: ledger.clone(),
         };
-        ledger.0.set(ledger.0.get() + message.bytes());
+        ledger.0.bytes.set(ledger.bytes() + message.bytes());
         Rc::new(message)
     }
 }
 
 /// How many bytes the stored messages of one core hold. Every [`Message`] writes itself in when it
-/// is stored and out when the last reference to it goes.
+/// is stored and out when the last reference to it goes; its buffer serves the next one.
 #[derive(Clone, Default, Debug)]
-pub struct Ledger(Rc<Cell<usize>>);
+pub struct Ledger(Rc<Books>);
+
+#[derive(Default, Debug)]
+struct Books {
+    bytes: Cell<usize>,
+    /// By size, in steps.
+    spare: RefCell<[Vec<Vec<u8>>; SPARE_BYTES / STEP_BYTES]>,
+}
 
 impl Ledger {
     /// Bytes of all messages stored on this core.
     pub fn bytes(&self) -> usize {
-        self.0.get()
+        self.0.bytes.get()
+    }
+
+    /// An empty buffer for `bytes`.
+    fn buffer(&self, bytes: usize) -> Vec<u8> {
+        let steps = bytes.div_ceil(STEP_BYTES).max(1);
+        let spare = self.0.spare.borrow_mut().get_mut(steps - 1).and_then(Vec::pop);
+        spare.unwrap_or_else(|| Vec::with_capacity(steps * STEP_BYTES))
+    }
+
+    fn recycle(&self, mut buffer: Vec<u8>) {
+        let steps = buffer.capacity() / STEP_BYTES;
+        if let Some(same) = self.0.spare.borrow_mut().get_mut(steps.wrapping_sub(1))
+            && same.len() < SPARE_EACH
+        {
+            buffer.clear();
+            same.push(buffer);
+        }
     }
 }
 
@@ -112,14 +144,15 @@ pub struct Message {
     retain: bool,
     topic_len: u32,
     properties_len: u32,
-    text: Box<[u8]>,
+    text: Vec<u8>,
     shared: Option<Bytes>,
     ledger: Ledger,
 }
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.ledger.0.set(self.ledger.0.get() - self.bytes());
+        self.ledger.0.bytes.set(self.ledger.bytes() - self.bytes());
+        self.ledger.recycle(std::mem::take(&mut self.text));
     }
 }
 
@@ -134,7 +167,7 @@ impl Message {
             expires: self.expires,
             qos: self.qos,
             retain: self.retain,
-            topic: std::str::from_utf8(topic).expect("the topic was stored from a str"),
+            topic: check_text(topic).expect("the topic was stored from a checked one"),
             properties,
             payload: self.shared.as_ref().map_or(Payload::Inline(inline), Payload::Shared),
         }

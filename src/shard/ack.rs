@@ -5,7 +5,7 @@ use super::connection::ConnectionKey;
 use super::session::SessionSlot;
 use super::waiting::Cause;
 use crate::base::PacketId;
-use crate::codec::{self, Ack, PacketType, QoS, ReasonCode, Version};
+use crate::codec::{self, Ack, PacketType, QoS, ReasonCode};
 use crate::session::Pubrec;
 
 impl Shard {
@@ -80,9 +80,11 @@ impl Shard {
         id: PacketId,
         reason: Option<ReasonCode>,
     ) {
-        self.clients.answer(key, |version, out| {
-            let reason = reason.filter(|_| version == Version::V5).unwrap_or(ReasonCode::SUCCESS);
-            codec::encode_ack(kind, version, id, reason, None, out);
+        let reason = reason.unwrap_or(ReasonCode::SUCCESS);
+        let connection = self.clients.connections.get(key);
+        let text = connection.and_then(|connection| connection.explanation(kind, reason));
+        self.clients.explain(key, text, |version, text, out| {
+            codec::encode_ack(kind, version, id, reason, text, out);
         });
     }
 

@@ -118,6 +118,22 @@ pub(super) struct Clients {
     pub(super) slow: Slow,
 }
 
+/// Appends a packet with `text`, or without it where the packet would be larger than `largest`.
+#[inline]
+fn encode_within(
+    largest: usize,
+    text: Option<&str>,
+    out: &mut Vec<u8>,
+    encode: impl Fn(Option<&str>, &mut Vec<u8>),
+) {
+    let before = out.len();
+    encode(text, out);
+    if text.is_some() && out.len() - before > largest {
+        out.truncate(before);
+        encode(None, out);
+    }
+}
+
 impl Clients {
     pub(super) fn new(me: ShardId, settings: Settings, now: Time) -> Clients {
         Clients {
@@ -171,7 +187,8 @@ impl Clients {
     }
 
     /// Encodes an answer with a text that is left out where the packet would be larger than the
-    /// client accepts [MQTT-3.2.2-19], [MQTT-3.14.2-3].
+    /// client accepts [MQTT-3.2.2-19], [MQTT-3.6.2-2], [MQTT-3.7.2-2], [MQTT-3.9.2-1],
+    /// [MQTT-3.11.2-1], [MQTT-3.14.2-3].
     pub(super) fn explain(
         &mut self,
         key: ConnectionKey,
@@ -180,12 +197,7 @@ impl Clients {
     ) {
         let largest = self.connections.get(key).map_or(u32::MAX, |c| c.maximum_packet) as usize;
         self.answer(key, |version, out| {
-            let before = out.len();
-            encode(version, text, out);
-            if text.is_some() && out.len() - before > largest {
-                out.truncate(before);
-                encode(version, None, out);
-            }
+            encode_within(largest, text, out, |text, out| encode(version, text, out));
         });
     }
 
@@ -214,9 +226,13 @@ impl Clients {
                 codec::QoS::ExactlyOnce => codec::PacketType::Pubrec,
                 codec::QoS::AtLeastOnce | codec::QoS::AtMostOnce => codec::PacketType::Puback,
             };
+            let text = connection.explanation(kind, reason);
             let out = connection.writer(&mut self.output);
             let before = out.len();
-            codec::encode_ack(kind, version, packet_id, reason, None, out);
+            // [MQTT-3.4.2-2], [MQTT-3.5.2-2].
+            encode_within(largest, text, out, |text, out| {
+                codec::encode_ack(kind, version, packet_id, reason, text, out);
+            });
             if out.len() - before > largest {
                 out.truncate(before);
                 return self.doomed.push((key, ReasonCode::PACKET_TOO_LARGE));

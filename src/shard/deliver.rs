@@ -11,6 +11,7 @@ use crate::codec::{self, PublishOut, QoS, ReasonCode, Version};
 use crate::index::{GroupName, SessionKey, Subscriber};
 use crate::session::{Message, MessageView, Pushed, Resend};
 use crate::topic::Naming;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 /// What one fan-out shares between its subscribers: the stored message, made when the first one
@@ -72,35 +73,67 @@ impl Prepared {
     }
 }
 
-/// One subscription's claim on a message.
-pub(super) struct Claim {
+/// What a session may claim of a message. Nothing in it is owned, so that one that is served at
+/// once costs no care for what it holds.
+#[derive(Clone, Copy)]
+pub(super) struct Claim<'a> {
     pub(super) qos: QoS,
     /// RETAIN flag of the outgoing PUBLISH.
     pub(super) retain: bool,
-    pub(super) identifiers: Identifiers,
+    /// The subscription identifier, or the first of several.
+    pub(super) identifier: Option<NonZeroU32>,
+    /// Those of other subscriptions; none where there is no first.
+    pub(super) more: &'a [u32],
     /// The share group that it is for.
-    pub(super) share: Option<Rc<GroupName>>,
+    pub(super) share: Option<&'a Rc<GroupName>>,
 }
 
-impl Claim {
+impl Claim<'_> {
     /// The claim of one subscriber on a live message [MQTT-3.3.1-12], [MQTT-3.3.1-13].
     #[inline]
-    pub(super) fn of(subscriber: &Subscriber, view: &MessageView<'_>) -> Claim {
-        let mut identifiers = Identifiers::default();
-        identifiers.add(subscriber.identifier);
+    pub(super) fn of(subscriber: &Subscriber, view: &MessageView<'_>) -> Claim<'static> {
         Claim {
             qos: subscriber.qos.min(view.qos),
             retain: view.retain && subscriber.retain_as_published,
-            identifiers,
+            identifier: subscriber.identifier,
+            more: &[],
             share: None,
         }
     }
 
-    /// Joins another subscription of the same session: one copy, the highest QoS, all identifiers.
-    pub(super) fn join(&mut self, subscriber: &Subscriber, view: &MessageView<'_>) {
+    /// Joins another subscription of the same session: one copy, the highest QoS, all identifiers,
+    /// of which those behind the first go to `more`.
+    pub(super) fn join(
+        &mut self,
+        subscriber: &Subscriber,
+        view: &MessageView<'_>,
+        more: &mut Vec<u32>,
+    ) {
         self.qos = self.qos.max(subscriber.qos.min(view.qos));
         self.retain |= view.retain && subscriber.retain_as_published;
-        self.identifiers.add(subscriber.identifier);
+        match (self.identifier, subscriber.identifier) {
+            (None, second) => self.identifier = second,
+            (Some(_), second) => more.extend(second.map(NonZeroU32::get)),
+        }
+    }
+
+    /// The identifiers, through `scratch`.
+    fn list<'s>(&self, scratch: &'s mut Vec<u32>) -> &'s [u32] {
+        scratch.clear();
+        scratch.extend(self.identifier.map(NonZeroU32::get));
+        scratch.extend(self.more);
+        scratch
+    }
+
+    /// The message on its way to the session.
+    fn outgoing(&self, message: &Rc<Message>) -> Outgoing {
+        Outgoing {
+            message: Rc::clone(message),
+            qos: self.qos,
+            retain: self.retain,
+            identifiers: Identifiers::new(self.identifier, self.more),
+            share: self.share.cloned(),
+        }
     }
 }
 
@@ -135,7 +168,7 @@ impl Clients {
         &mut self,
         view: &MessageView<'_>,
         session: SessionKey,
-        claim: Claim,
+        claim: Claim<'_>,
         prepared: &mut Prepared,
     ) {
         let slot = slot_of(session);
@@ -147,13 +180,7 @@ impl Clients {
             QoS::AtMostOnce => self.deliver_at_most_once(view, slot, claim, prepared),
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
                 let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
-                let outgoing = Outgoing {
-                    message: Rc::clone(stored),
-                    qos: claim.qos,
-                    retain: claim.retain,
-                    identifiers: claim.identifiers,
-                    share: claim.share,
-                };
+                let outgoing = claim.outgoing(stored);
                 self.deliver_acknowledged(slot, outgoing);
             }
         }
@@ -164,7 +191,7 @@ impl Clients {
         &mut self,
         view: &MessageView<'_>,
         slot: SessionSlot,
-        claim: Claim,
+        claim: Claim<'_>,
         prepared: &mut Prepared,
     ) {
         let (now, high_water) = (self.now, self.high_water());
@@ -175,13 +202,7 @@ impl Clients {
         let late = connection.pending_bytes() >= high_water || !connection.late.is_empty();
         if late || view.payload.is_large() {
             let stored = prepared.stored.get_or_insert_with(|| view.store(&self.ledger));
-            let outgoing = Outgoing {
-                message: Rc::clone(stored),
-                qos: QoS::AtMostOnce,
-                retain: claim.retain,
-                identifiers: claim.identifiers,
-                share: claim.share,
-            };
+            let outgoing = claim.outgoing(stored);
             let key = connection.key;
             if late {
                 return self.deliver_late(slot, key, outgoing);
@@ -189,10 +210,10 @@ impl Clients {
             return self.send_stored(key, &outgoing);
         }
         let version = connection.version;
-        if version == Version::V5 && !claim.identifiers.is_empty() {
+        if version == Version::V5 && claim.identifier.is_some() {
             let mut out = packet(view, now);
             out.retain = claim.retain;
-            out.subscription_ids = claim.identifiers.list(&mut self.identifiers);
+            out.subscription_ids = claim.list(&mut self.identifiers);
             if !connection.fit(&mut out) {
                 return self.drop_one(DropCause::TooLarge, view);
             }
@@ -279,16 +300,17 @@ impl Clients {
         let message = Rc::clone(&outgoing.message);
         let (qos, retain) = (outgoing.qos, outgoing.retain);
         let ids = outgoing.identifiers.list(&mut self.identifiers);
-        let mut out = packet(&message.view(), self.now);
+        let view = message.view();
+        let mut out = packet(&view, self.now);
         (out.qos, out.retain, out.subscription_ids) = (qos, retain, ids);
         out.packet_id = crate::base::PacketId::new(1);
         if !connection.fit(&mut out) {
             // Treated as sent [MQTT-3.1.2-25]: it takes no place in the window.
-            return self.drop_one(DropCause::TooLarge, &message.view());
+            return self.drop_one(DropCause::TooLarge, &view);
         }
         out.packet_id = Some(session.window.send(outgoing));
         self.inflight += 1;
-        connection.write(&out, message.view().payload, &mut self.output);
+        connection.write(&out, view.payload, &mut self.output);
         self.counters.publishes_sent += 1;
     }
 
@@ -328,14 +350,14 @@ impl Clients {
         if outgoing.message.expires() <= self.now {
             return self.drop_one(DropCause::Expired, &outgoing.message.view());
         }
-        let message = &outgoing.message;
-        let mut out = packet(&message.view(), self.now);
+        let view = outgoing.message.view();
+        let mut out = packet(&view, self.now);
         out.retain = outgoing.retain;
         out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
         if !connection.fit(&mut out) {
-            return self.drop_one(DropCause::TooLarge, &outgoing.message.view());
+            return self.drop_one(DropCause::TooLarge, &view);
         }
-        connection.write(&out, message.view().payload, &mut self.output);
+        connection.write(&out, view.payload, &mut self.output);
         self.counters.deliveries_sent += 1;
         self.counters.publishes_sent += 1;
     }
@@ -357,13 +379,13 @@ impl Clients {
                 Resend::Release(id) => Some(id),
                 Resend::Publish(id, outgoing) => {
                     let qos = outgoing.qos;
-                    let mut out = packet(&outgoing.message.view(), self.now);
+                    let view = outgoing.message.view();
+                    let mut out = packet(&view, self.now);
                     (out.dup, out.qos, out.retain) = (true, qos, outgoing.retain);
                     out.packet_id = Some(id);
                     out.subscription_ids = outgoing.identifiers.list(&mut self.identifiers);
                     if connection.fit(&mut out) {
-                        let payload = outgoing.message.view().payload;
-                        connection.write(&out, payload, &mut self.output);
+                        connection.write(&out, view.payload, &mut self.output);
                         self.counters.publishes_sent += 1;
                         continue;
                     }

@@ -5,7 +5,7 @@
 //! panics: it would be a bug, not bad input.
 
 use crate::base::{MessageId, PacketId, PublisherId, ShardId, Time};
-use crate::codec::QoS;
+use crate::codec::{QoS, check_text};
 use crate::index::Part;
 use crate::mesh::{Attachment, Block, Carried};
 use crate::session::{MessageView, Payload};
@@ -361,7 +361,7 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> &'a str {
-        std::str::from_utf8(self.bytes()).expect("entries hold checked text")
+        check_text(self.bytes()).expect("entries hold checked text")
     }
 
     fn optional_text(&mut self) -> Option<&'a str> {
@@ -402,7 +402,7 @@ impl<'a> Reader<'a> {
             expires: Time(word(22)),
             qos: QoS::from_u8(head[0] & 3).expect("a QoS"),
             retain: head[0] & 4 != 0,
-            topic: std::str::from_utf8(topic).expect("entries hold checked text"),
+            topic: check_text(topic).expect("entries hold checked text"),
             properties,
             payload,
         }

@@ -166,29 +166,33 @@ impl Shard {
         prepared: &mut Prepared,
     ) -> (Cursor, usize) {
         let (index, clients, installs) = (&self.index, &mut self.clients, &self.installs);
-        let mut used = 0;
+        let alone = pass.matched.nodes.len() == 1;
+        let (mut used, mut more) = (0, Vec::new());
         while let Some(key) = pass.matched.nodes.get(cursor.node) {
-            let len = index.node(*key).map_or(0, Node::len);
+            let node = index.node(*key);
+            let len = node.map_or(0, Node::len);
             let len = pass.lens.get(cursor.node).map_or(len, |start| len.min(*start));
-            while cursor.position < len {
-                if used >= budget {
-                    return (cursor, used);
-                }
-                used += 1;
-                let slot = index.node(*key).and_then(|node| node.at(cursor.position));
-                cursor.position += 1;
-                let Some(Slot::Alive(subscriber)) = slot else { continue };
+            let end = len.min(cursor.position.saturating_add(budget - used));
+            let slots = node.into_iter().flat_map(|node| node.slots(cursor.position..end));
+            used += end.saturating_sub(cursor.position);
+            for slot in slots {
+                let Slot::Alive(subscriber) = slot else { continue };
                 if !is_eligible(clients, installs, *key, subscriber, pass) {
                     continue;
                 }
                 let mut claim = Claim::of(subscriber, &pass.view);
-                if pass.matched.nodes.len() > 1 {
+                if !alone {
                     let here = Here { node: cursor.node, subscriber };
-                    if !join_others(index, clients, installs, pass, here, &mut claim) {
+                    more.clear();
+                    if !join_others(index, clients, installs, pass, here, (&mut claim, &mut more)) {
                         continue;
                     }
+                    claim.more = &more;
                 }
                 clients.deliver(&pass.view, subscriber.session, claim, prepared);
+            }
+            if end < len {
+                return (Cursor { position: end, ..cursor }, used);
             }
             cursor = Cursor { node: cursor.node + 1, position: 0 };
         }
@@ -222,7 +226,7 @@ impl Shard {
             };
         };
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
-        let claim = Claim { share: name, ..Claim::of(&member, view) };
+        let claim = Claim { share: name.as_ref(), ..Claim::of(&member, view) };
         self.clients.deliver(view, member.session, claim, &mut prepared);
         self.clients.scratch = prepared.into_bytes();
     }
@@ -243,6 +247,7 @@ struct Here<'a> {
 
 /// Whether the subscription takes this message: it is in force at the message's source, and not
 /// closed to the session's own messages.
+#[inline]
 fn is_eligible(
     clients: &Clients,
     installs: &Installs,
@@ -262,7 +267,7 @@ fn join_others(
     installs: &Installs,
     pass: &mut Pass<'_>,
     here: Here<'_>,
-    claim: &mut Claim,
+    (claim, more): (&mut Claim<'_>, &mut Vec<u32>),
 ) -> bool {
     let session = here.subscriber.session;
     let found = |key: &NodeKey| index.node(*key).and_then(|node| node.find(session));
@@ -284,7 +289,7 @@ fn join_others(
         return false;
     }
     for other in after.iter().filter_map(eligible) {
-        claim.join(other, &pass.view);
+        claim.join(other, &pass.view, more);
     }
     true
 }

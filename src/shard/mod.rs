@@ -25,6 +25,7 @@ mod disconnect;
 mod entry;
 mod events;
 mod exclusive;
+mod explanation;
 mod fanout;
 mod filters;
 mod input;

@@ -4,7 +4,7 @@
 use super::Shard;
 use super::deliver::{Claim, Prepared};
 use super::entry::{self, Entry};
-use super::session::{Identifiers, SessionSlot, key_of};
+use super::session::{SessionSlot, key_of};
 use super::waiting::{Cause, Source};
 use crate::base::{Key, ShardId};
 use crate::codec::QoS;
@@ -124,7 +124,8 @@ impl Shard {
         let Some((owner, as_of)) = replay.plan.owners.last().copied() else {
             self.replays.remove(key);
             if let Some(session) = self.clients.sessions.get_mut(slot) {
-                session.replays.retain(|other| *other != key);
+                let at = session.replays.iter().position(|other| *other == key);
+                at.map(|at| session.replays.remove(at));
             }
             self.clients.drained.push(slot);
             return;
@@ -234,9 +235,13 @@ impl Shard {
     ) {
         let Some(replay) = self.replays.get(Key::from_bits(token)) else { return };
         let plan = &replay.plan;
-        let mut identifiers = Identifiers::default();
-        identifiers.add(plan.identifier);
-        let claim = Claim { qos: plan.qos.min(view.qos), retain: true, identifiers, share: None };
+        let claim = Claim {
+            qos: plan.qos.min(view.qos),
+            retain: true,
+            identifier: plan.identifier,
+            more: &[],
+            share: None,
+        };
         let session = key_of(plan.session);
         self.clients.counters.retained_replayed += 1;
         let scratch = std::mem::take(&mut self.clients.scratch);

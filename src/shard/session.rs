@@ -33,18 +33,9 @@ pub struct Identifiers {
 }
 
 impl Identifiers {
-    /// Adds an identifier.
-    pub(super) fn add(&mut self, identifier: Option<NonZeroU32>) {
-        match (identifier, self.first) {
-            (None, _) => {}
-            (Some(_), None) => self.first = identifier,
-            (Some(identifier), Some(_)) => self.more.push(identifier.get()),
-        }
-    }
-
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none()
+    /// One or none, and others behind it.
+    pub(super) fn new(first: Option<NonZeroU32>, more: &[u32]) -> Identifiers {
+        Identifiers { first, more: more.to_vec() }
     }
 
     /// The identifiers, through `scratch`.

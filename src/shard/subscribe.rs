@@ -14,7 +14,9 @@ use super::replay::Plan;
 use super::session::{SessionSlot, Subscribed, key_of};
 use super::waiting::{Cause, Source};
 use crate::base::{CoreSet, Key, PacketId, ShardId, Slots};
-use crate::codec::{self, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions};
+use crate::codec::{
+    self, PacketType, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions,
+};
 use crate::index::{GroupKey, NodeKey, Part, Subscriber};
 use crate::mesh::Carried;
 use crate::topic::{Subscription, TopicFilter, delayed};
@@ -475,8 +477,11 @@ impl Shard {
         }
         let Some(gather) = self.gathers.remove(key) else { return };
         if let Some(packet_id) = gather.packet_id {
-            self.clients.answer(gather.connection, |version, out| {
-                codec::encode_suback(version, packet_id, &gather.reasons, out);
+            let connection = self.clients.connections.get(gather.connection);
+            let text =
+                connection.and_then(|c| c.explain_filters(PacketType::Suback, &gather.reasons));
+            self.clients.explain(gather.connection, text.as_deref(), |version, text, out| {
+                codec::encode_suback(version, packet_id, &gather.reasons, text, out);
             });
         }
         for plan in gather.replays {

@@ -15,6 +15,7 @@ mod aliases;
 mod auto_subscribe;
 mod delayed;
 mod exclusive;
+mod explanation;
 mod live;
 mod rewrite;
 

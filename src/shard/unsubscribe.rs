@@ -5,7 +5,7 @@ use super::connection::ConnectionKey;
 use super::input::Flow;
 use super::session::{SessionSlot, Subscribed, key_of};
 use super::subscribe::News;
-use crate::codec::{self, ReasonCode, Unsubscribe, Version};
+use crate::codec::{self, PacketType, ReasonCode, Unsubscribe};
 use crate::index::GroupName;
 use crate::topic::{Subscription, TopicFilter};
 
@@ -22,9 +22,10 @@ impl Shard {
                 self.unsubscribe_one(slot, text)
             });
         }
-        self.clients.answer(key, |version, out| {
-            let codes = if version == Version::V5 { &reasons[..] } else { &[] };
-            codec::encode_unsuback(version, packet.packet_id, codes, out);
+        let connection = self.clients.connections.get(key);
+        let text = connection.and_then(|c| c.explain_filters(PacketType::Unsuback, &reasons));
+        self.clients.explain(key, text.as_deref(), |version, text, out| {
+            codec::encode_unsuback(version, packet.packet_id, &reasons, text, out);
         });
         Flow::Next
     }

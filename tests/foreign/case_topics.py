@@ -38,6 +38,17 @@ def delayed(context):
     assert not any(m.retain for m in peer.messages)
 
 
+@case("a refused message is explained", PAHO, (V5,))
+def explained(context):
+    peer = Peer(context, "peer")
+    # Of a QoS 2 message paho tells the PUBCOMP only.
+    reason = peer.publish(f"$delayed/never/{context.topic('late')}", "text", 1)
+    assert reason.value == 0x90, reason
+    assert peer.publish(context.topic("nobody"), "text", 1).value in (0x00, 0x10)
+    texts = [peer.explanations[mid] for mid in sorted(peer.explanations)]
+    assert "may not publish" in texts[0] and texts[1] is None, texts
+
+
 @case("$exclusive is for one", PAHO, (V311, V5))
 def exclusive(context):
     owner, other = Peer(context, "owner"), Peer(context, "other")

@@ -56,6 +56,7 @@ class Peer:
                              **session, **self.options)
         self.connack = self.connack_properties = self.session_present = self.ended = None
         self.acknowledged = {}
+        self.explanations = {}
         client.on_connect = self.on_connect
         client.on_disconnect = self.on_disconnect
         client.on_message = self.on_message
@@ -119,11 +120,12 @@ class Peer:
     def on_message(self, _client, _data, message):
         self.note(lambda: self.messages.append(message))
 
-    def on_answer(self, _client, _data, mid, reasons, _properties):
+    def on_answer(self, _client, _data, mid, reasons, told):
+        text = getattr(told, "ReasonString", None)
+        self.note(lambda: self.explanations.__setitem__(mid, text))
         self.note(lambda: self.acknowledged.__setitem__(mid, reasons))
 
-    def on_publish(self, _client, _data, mid, reason, _properties):
-        self.note(lambda: self.acknowledged.__setitem__(mid, reason))
+    on_publish = on_answer
 
     def subscribe(self, topic, qos=0, identifier=None, wait=True, **options):
         """Subscribes and waits for the SUBACK; returns its reason codes."""

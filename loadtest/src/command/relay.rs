@@ -233,7 +233,7 @@ impl Relay {
             Packet::Subscribe(subscribe) => {
                 let reasons: Vec<_> = subscribe.filters().map(|_| ReasonCode::SUCCESS).collect();
                 let out = &mut self.links[index as usize].out;
-                encode_suback(version, subscribe.packet_id, &reasons, out);
+                encode_suback(version, subscribe.packet_id, &reasons, None, out);
             }
             Packet::Pingreq => encode_pingresp(&mut self.links[index as usize].out),
             _ => {}

@@ -70,7 +70,7 @@ fn converse(server: &Server, mut stream: TcpStream, vice: Vice) -> io::Result<()
                 Packet::Connect(_) => Connack::default().encode(Version::V311, &mut out),
                 Packet::Subscribe(subscribe) => {
                     let id = subscribe.packet_id;
-                    encode_suback(Version::V311, id, &[ReasonCode::SUCCESS], &mut out);
+                    encode_suback(Version::V311, id, &[ReasonCode::SUCCESS], None, &mut out);
                     let mut all = server.subscribers.lock().expect("no thread panics");
                     all.push(stream.try_clone()?);
                 }

@@ -107,11 +107,27 @@ fn connack() {
 #[test]
 fn answers_to_subscriptions() {
     let reasons = [ReasonCode::GRANTED_QOS_1, ReasonCode::TOPIC_FILTER_INVALID];
-    check("SUBACK", "90 04 0102 01 80", |out| encode_suback(Version::V311, ID, &reasons, out));
-    check("SUBACK", "90 05 0102 00 01 8f", |out| encode_suback(Version::V5, ID, &reasons, out));
+    check("SUBACK", "90 04 0102 01 80", |out| {
+        encode_suback(Version::V311, ID, &reasons, None, out);
+    });
+    check("SUBACK", "90 05 0102 00 01 8f", |out| {
+        encode_suback(Version::V5, ID, &reasons, None, out);
+    });
+    let text = Some("n");
+    check("with text", "90 09 0102 04 1f s'n' 01 8f", |out| {
+        encode_suback(Version::V5, ID, &reasons, text, out);
+    });
+    check("no text", "90 04 0102 01 80", |out| {
+        encode_suback(Version::V31, ID, &reasons, text, out);
+    });
     let reasons = [ReasonCode::SUCCESS, ReasonCode::NO_SUBSCRIPTION_EXISTED];
-    check("UNSUBACK", "b0 02 0102", |out| encode_unsuback(Version::V31, ID, &reasons, out));
-    check("UNSUBACK", "b0 05 0102 00 00 11", |out| encode_unsuback(Version::V5, ID, &reasons, out));
+    check("UNSUBACK", "b0 02 0102", |out| encode_unsuback(Version::V31, ID, &reasons, None, out));
+    check("UNSUBACK", "b0 05 0102 00 00 11", |out| {
+        encode_unsuback(Version::V5, ID, &reasons, None, out);
+    });
+    check("with text", "b0 09 0102 04 1f s'n' 00 11", |out| {
+        encode_unsuback(Version::V5, ID, &reasons, text, out);
+    });
 }
 
 #[test]

@@ -259,12 +259,16 @@ impl Parts {
                 let filters = &filters[..];
                 SubscribeOut { packet_id: id, subscription_id, filters }.encode(version, &mut out);
             }
-            PacketType::Suback => encode_suback(version, id, &reasons, &mut out),
+            PacketType::Suback => {
+                encode_suback(version, id, &reasons, self.maybe_text(0), &mut out);
+            }
             PacketType::Unsubscribe => {
                 let filters: Vec<&str> = self.texts.iter().map(String::as_str).collect();
                 UnsubscribeOut { packet_id: id, filters: &filters }.encode(version, &mut out);
             }
-            PacketType::Unsuback => encode_unsuback(version, id, &reasons, &mut out),
+            PacketType::Unsuback => {
+                encode_unsuback(version, id, &reasons, self.maybe_text(0), &mut out);
+            }
             PacketType::Pingreq => encode_pingreq(&mut out),
             PacketType::Pingresp => encode_pingresp(&mut out),
             PacketType::Disconnect => self.disconnect().encode(version, &mut out),
@@ -292,7 +296,8 @@ impl Parts {
                 assert_eq!(subscribe.filters().collect::<Vec<_>>(), self.filters());
             }
             Packet::Suback(suback) => {
-                assert_eq!((suback.packet_id, suback.reason_string), (self.packet_id, None));
+                let text = self.five(self.maybe_text(0));
+                assert_eq!((suback.packet_id, suback.reason_string), (self.packet_id, text));
                 assert!(suback.reasons().eq([self.reason(); 3]));
             }
             Packet::Unsubscribe(unsubscribe) => {
@@ -300,7 +305,8 @@ impl Parts {
                 assert!(unsubscribe.filters().eq(self.texts.iter().map(String::as_str)));
             }
             Packet::Unsuback(unsuback) => {
-                assert_eq!((unsuback.packet_id, unsuback.reason_string), (self.packet_id, None));
+                let text = self.five(self.maybe_text(0));
+                assert_eq!((unsuback.packet_id, unsuback.reason_string), (self.packet_id, text));
                 let count = if self.version == Version::V5 { 3 } else { 0 };
                 assert!(unsuback.reasons().eq(std::iter::repeat_n(self.reason(), count)));
             }

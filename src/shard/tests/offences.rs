@@ -1,7 +1,7 @@
 //! Illegal packets: each costs its connection, with the reason code of the specification.
 
-use super::wire::{Wire, acks, goodbye, message, v5};
-use crate::codec::{ConnectOut, ConnectProperties, PacketType, QoS, ReasonCode, Version};
+use super::wire::{Wire, acks, goodbye};
+use crate::codec::{PacketType, ReasonCode, Version};
 
 /// Offences of an MQTT 5 client: bytes, and the reason code they earn.
 const OFFENCES: &[(&str, &[u8], u8)] = &[
@@ -182,29 +182,5 @@ fn acknowledgements_of_nothing_are_answered_or_passed_over() {
         assert!(wire.ack(client, PacketType::Puback, 9).is_empty());
         assert!(wire.ack(client, PacketType::Pubcomp, 9).is_empty());
         assert!(!wire.is_closed(client));
-    }
-}
-
-#[test]
-fn a_client_without_problem_information_gets_no_texts_but_where_it_may() {
-    // Reason strings are 0x1f, user properties 0x26 [MQTT-3.1.2-29].
-    for request_problem_information in [true, false] {
-        let mut wire = Wire::new(|_| {});
-        let properties =
-            ConnectProperties { request_problem_information, ..ConnectProperties::default() };
-        let client = wire.connect(&ConnectOut { properties, ..v5("c", true, 0) });
-        let mut answers = wire.subscribe_all(client, &["t", "bad/#/x"], QoS::AtMostOnce);
-        answers.extend(wire.send(client, b"\xa2\x06\x00\x02\x00\x00\x01x"));
-        answers.extend(wire.publish(client, &message("nobody", QoS::AtLeastOnce, 1, b"")));
-        answers.extend(wire.publish(client, &message("nobody", QoS::ExactlyOnce, 2, b"")));
-        answers.extend(wire.ack(client, PacketType::Pubrel, 2));
-        answers.extend(wire.ack(client, PacketType::Pubrel, 3));
-        assert_eq!(answers.len(), 6);
-        for answer in &answers {
-            // Of these packets none has a text, whatever the client asked for.
-            assert!(!answer.contains(&0x1f) && !answer.contains(&0x26), "{answer:?}");
-        }
-        let last = wire.send(client, &[0xd0, 0]);
-        assert_eq!(last[0].contains(&0x1f), request_problem_information);
     }
 }
