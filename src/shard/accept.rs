@@ -3,7 +3,6 @@
 use super::Shard;
 use super::counters::DropCause;
 use super::entry::{self, Scope};
-use super::fanout::FanOut;
 use super::redispatch::hint;
 use super::waiting::Cause;
 use crate::base::{CoreSet, PublisherId, ShardId, Time};
@@ -71,7 +70,8 @@ impl Shard {
             self.check_room(view, remote)?;
         }
         let local = plain.contains(self.me);
-        if local && !self.fanouts.is_empty() && FanOut::conflicts(&self.fanouts, view) {
+        if local && !self.fanouts.is_empty() && self.waits_for_fan_out(&self.fanouts, view, matched)
+        {
             return Err(Cause::FanOut);
         }
         if !picked.is_empty() {

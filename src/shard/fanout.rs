@@ -16,7 +16,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use std::rc::Rc;
 
-/// How many long fan-outs may be under way for messages that this shard accepted.
+/// How many long fan-outs may be under way for messages that this shard accepted, and for those of
+/// each other one.
 const LONG_FANOUTS: usize = 8;
 
 /// Where a fan-out stands.
@@ -53,14 +54,12 @@ struct Pass<'a> {
 }
 
 impl FanOut {
-    /// Whether `view` must not overtake one of `fanouts`: same topic, same publisher, or no place
-    /// for another one.
-    pub(super) fn conflicts(fanouts: &[FanOut], view: &MessageView<'_>) -> bool {
-        fanouts.len() >= LONG_FANOUTS
-            || fanouts.iter().any(|fanout| {
-                let other = fanout.message.view();
-                other.topic == view.topic || other.publisher == view.publisher
-            })
+    /// Whether `view` must not overtake one of `fanouts`: same topic or same publisher.
+    fn conflicts(fanouts: &[FanOut], view: &MessageView<'_>) -> bool {
+        fanouts.iter().any(|fanout| {
+            let other = fanout.message.view();
+            other.topic == view.topic || other.publisher == view.publisher
+        })
     }
 }
 
@@ -72,6 +71,23 @@ impl Shard {
         }
     }
 
+    /// How many places of local subscribers there are to visit.
+    fn targets(&self, matched: &Matched) -> usize {
+        matched.nodes.iter().map(|node| self.index.node(*node).map_or(0, Node::len)).sum()
+    }
+
+    /// Whether a message has to wait for one of `fanouts`, which are under way: for a message that
+    /// it must not overtake, or for a place where it would be a long one itself.
+    pub(super) fn waits_for_fan_out(
+        &self,
+        fanouts: &[FanOut],
+        view: &MessageView<'_>,
+        matched: &Matched,
+    ) -> bool {
+        let is_long = || self.targets(matched) > self.clients.settings.tick.targets;
+        FanOut::conflicts(fanouts, view) || fanouts.len() >= LONG_FANOUTS && is_long()
+    }
+
     /// Serves all local subscribers now, or gives back a fan-out to be continued.
     pub(super) fn start_fan_out(
         &mut self,
@@ -79,9 +95,9 @@ impl Shard {
         matched: &Rc<Matched>,
         from: ShardId,
     ) -> Option<FanOut> {
-        let len = |node: &NodeKey| self.index.node(*node).map_or(0, Node::len);
-        let total: usize = matched.nodes.iter().map(len).sum();
+        let total = self.targets(matched);
         if total > self.clients.settings.tick.targets {
+            let len = |node: &NodeKey| self.index.node(*node).map_or(0, Node::len);
             let lens = matched.nodes.iter().map(len).collect();
             for node in &matched.nodes {
                 self.index.pin(*node);
@@ -100,7 +116,7 @@ impl Shard {
     }
 
     /// Continues a long fan-out within the tick's budget; true when it is finished.
-    pub(super) fn continue_fan_out(&mut self, fanout: &mut FanOut) -> bool {
+    fn continue_fan_out(&mut self, fanout: &mut FanOut) -> bool {
         // Half of what is left, so that one long fan-out leaves something for the others.
         let budget = self.targets_left.div_ceil(2);
         let message = Rc::clone(&fanout.message);
@@ -132,10 +148,16 @@ impl Shard {
         if self.fanouts.is_empty() {
             return;
         }
-        let mut fanouts = std::mem::take(&mut self.fanouts);
-        fanouts.retain_mut(|fanout| self.targets_left == 0 || !self.continue_fan_out(fanout));
+        let fanouts = std::mem::take(&mut self.fanouts);
+        let fanouts = self.continue_fan_outs(fanouts);
         debug_assert!(self.fanouts.is_empty());
         self.fanouts = fanouts;
+    }
+
+    /// Continues `fanouts`, oldest first, and gives back those that are not finished.
+    pub(super) fn continue_fan_outs(&mut self, mut fanouts: Vec<FanOut>) -> Vec<FanOut> {
+        fanouts.retain_mut(|fanout| self.targets_left == 0 || !self.continue_fan_out(fanout));
+        fanouts
     }
 
     fn deliver_from(

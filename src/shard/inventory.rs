@@ -7,6 +7,7 @@
 
 use super::Shard;
 use super::counters::{Counters, DropCause};
+use super::peer::Lane;
 
 /// What one shard holds. Counts things, not bytes; taken by walking all sessions, so not for every
 /// tick.
@@ -99,7 +100,7 @@ impl Shard {
             installs: self.installs.len(),
             gathers: self.gathers.len(),
             replays: self.replays.len(),
-            fan_outs: self.fanouts.len() + self.lanes.iter().filter(|l| l.is_fanning_out()).count(),
+            fan_outs: self.fanouts.len() + self.lanes.iter().map(Lane::fan_outs).sum::<usize>(),
             redispatch: self.redispatch.len(),
             own: self.own.len(),
             news: self.untold.len(),

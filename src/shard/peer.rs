@@ -25,19 +25,20 @@ pub(super) struct Lane {
     requests_rang: bool,
     delivers: Option<(Block, Position)>,
     delivers_rang: bool,
-    /// A delivery to more local subscribers than one tick serves; later ones wait behind it.
-    fanout: Option<FanOut>,
+    /// Deliveries to more local subscribers than one tick serves. Later ones pass them where no
+    /// subscriber can tell: other topics of other publishers.
+    fanouts: Vec<FanOut>,
 }
 
 impl Lane {
-    /// Whether a delivery of the lane is still being fanned out.
-    pub(super) fn is_fanning_out(&self) -> bool {
-        self.fanout.is_some()
+    /// How many deliveries of the lane are still being fanned out.
+    pub(super) fn fan_outs(&self) -> usize {
+        self.fanouts.len()
     }
 
     /// Whether the lane has something for the next tick.
     pub(super) fn has_work(&self) -> bool {
-        self.fanout.is_some()
+        !self.fanouts.is_empty()
             || self.delivers_rang
             || self.delivers.is_some()
             || (self.requests_rang || self.requests.is_some()) && self.blocked.is_none()
@@ -67,42 +68,51 @@ impl Shard {
         for ahead in 0..lanes {
             let peer = (self.first_lane + ahead) % lanes;
             let lane = &self.lanes[peer];
-            if lane.delivers_rang || lane.delivers.is_some() || lane.fanout.is_some() {
+            if lane.delivers_rang || lane.delivers.is_some() || !lane.fanouts.is_empty() {
                 self.serve_deliver_lane(ShardId(peer as u8));
             }
         }
     }
 
     fn serve_deliver_lane(&mut self, peer: ShardId) {
-        if let Some(mut fanout) = self.lanes[peer.index()].fanout.take()
-            && (self.targets_left == 0 || !self.continue_fan_out(&mut fanout))
-        {
-            self.lanes[peer.index()].fanout = Some(fanout);
-            return;
-        }
-        loop {
-            if self.targets_left == 0 || self.lanes[peer.index()].fanout.is_some() {
-                return;
-            }
+        let fanouts = std::mem::take(&mut self.lanes[peer.index()].fanouts);
+        self.lanes[peer.index()].fanouts = self.continue_fan_outs(fanouts);
+        while self.targets_left > 0 {
             let head = self.lanes[peer.index()].delivers.take();
             let next = || self.mesh.next_delivers(peer).map(|block| (block, Position::default()));
             let Some((block, mut position)) = head.or_else(next) else {
                 self.lanes[peer.index()].delivers_rang = false;
                 return;
             };
+            let mut blocked = false;
             while let Some((entry, behind)) = entry::read(&block, position) {
-                position = behind;
-                self.delivered(peer, &entry);
-                if self.targets_left == 0 || self.lanes[peer.index()].fanout.is_some() {
+                blocked = self.waits_in_lane(peer, &entry);
+                if blocked || self.targets_left == 0 {
                     break;
                 }
+                position = behind;
+                self.delivered(peer, &entry);
             }
-            if entry::read(&block, position).is_some() {
-                self.lanes[peer.index()].delivers = Some((block, position));
-            } else {
+            if entry::read(&block, position).is_none() {
                 self.mesh.give_back_delivers(peer, block);
+                continue;
+            }
+            self.lanes[peer.index()].delivers = Some((block, position));
+            if blocked {
+                return;
             }
         }
+    }
+
+    /// Whether an entry must not pass the long fan-outs of its lane. What is no message tells of
+    /// the order of messages, so it passes none.
+    fn waits_in_lane(&mut self, from: ShardId, entry: &Entry<'_>) -> bool {
+        if self.lanes[from.index()].fanouts.is_empty() {
+            return false;
+        }
+        let Entry::Deliver { message, .. } = entry else { return true };
+        let matched = self.index.matches(TopicName::assume_checked(message.topic));
+        self.waits_for_fan_out(&self.lanes[from.index()].fanouts, message, &matched)
     }
 
     fn delivered(&mut self, from: ShardId, entry: &Entry<'_>) {
@@ -112,7 +122,7 @@ impl Shard {
                 if *plain {
                     let matched = self.index.matches(TopicName::assume_checked(message.topic));
                     let fanout = self.start_fan_out(message, &matched, from);
-                    self.lanes[from.index()].fanout = fanout;
+                    self.lanes[from.index()].fanouts.extend(fanout);
                 }
                 for (local, online) in picks.iter() {
                     self.deliver_to_group(local, online, message, from);

@@ -13,7 +13,8 @@
 //!
 //! Beside the seeds there are directed tests on the same shards without a random network: `exact`
 //! (times and sizes at their borders), `accounts` (which cause counts what), `handover` (splits at
-//! every byte), `storms` (many clients at once) and `directed` (shares of a full lane).
+//! every byte), `storms` (many clients at once), `directed` (shares of a full lane) and
+//! `starvation` (a trickle client beside everything that is large).
 //!
 //! Invariants worth naming: everything is drawn from the seed, so a seed that fails fails again;
 //! a core that said it may sleep is not called until its bell rings, its deadline comes or bytes
@@ -30,6 +31,7 @@ mod ledger;
 mod network;
 mod plan;
 mod rig;
+mod starvation;
 mod storms;
 mod topic_rules;
 mod verdict;
