@@ -57,8 +57,10 @@ impl Host {
     fn new(count: usize) -> Host {
         let placement = Placement::new(count, [3, 4], 2);
         let ends = build(count, MeshSettings::default()).into_iter();
-        let shards =
-            ends.map(|end| Shard::new(Settings::new(placement.clone()), end, Time::default()));
+        // With reports, so that loads are counted; none is due here.
+        let settings =
+            || Settings { sys_interval_us: 3_600_000_000, ..Settings::new(placement.clone()) };
+        let shards = ends.map(|end| Shard::new(settings(), end, Time::default()));
         Host { shards: shards.collect(), now: Time::default(), sent: 0 }
     }
 

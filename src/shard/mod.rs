@@ -43,6 +43,7 @@ mod report;
 mod rewrite;
 mod session;
 mod settings;
+mod skew;
 mod slow;
 mod stats;
 mod subscribe;
@@ -80,6 +81,7 @@ use peer::Lane;
 use redispatch::Redispatch;
 use replay::Replay;
 use report::Reporting;
+use skew::Skew;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -163,6 +165,7 @@ pub struct Shard {
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
     reporting: Reporting,
+    skew: Skew,
 }
 
 impl Shard {
@@ -215,6 +218,7 @@ impl Shard {
             picks: Vec::new(),
             due: Vec::new(),
             reporting: Reporting::default(),
+            skew: Skew::new(settings.seed ^ u64::from(me.0), settings.sys_interval_us > 0),
             clients: Clients::new(me, settings, now),
         };
         shard.arm_report(shard.first_report(now));
