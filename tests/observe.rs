@@ -315,3 +315,34 @@ fn the_tree_is_there_for_who_subscribes() {
     assert!(tree["$SYS/broker/version"].starts_with("corelane "));
     broker.stop();
 }
+
+#[test]
+fn the_load_of_cores_is_told_with_what_would_level_it() {
+    let broker = Broker::start("load", "log.format = \"json\"\nsys.interval_s = 1\n");
+    let mut stream = broker.connect("publisher");
+    let mut batch = Vec::new();
+    let hot = PublishOut { topic: "hot/one/topic", payload: b"x", ..PublishOut::default() };
+    (0..10_000).for_each(|_| hot.encode(Version::V5, &mut batch));
+    let ask = || {
+        let address = format!("127.0.0.1:{}", broker.port);
+        let words = ["topology", "--load", "--broker", &address];
+        let told = Command::new(env!("CARGO_BIN_EXE_corelane")).args(words).output();
+        let told = told.expect("it can be started");
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8(told.stdout).expect("text")
+    };
+    // What is looked at counts half as much with every interval, so it may take several.
+    let told = loop {
+        (0..10).for_each(|_| stream.write_all(&batch).expect("it reads"));
+        let told = ask();
+        if told.contains("times the mean") {
+            break told;
+        }
+        assert!(told.contains("too few messages"), "{told}");
+    };
+    let hot = told.lines().find(|line| line.contains("2.00  hot/one 100 %"));
+    assert!(hot.is_some(), "{told}");
+    assert!(told.contains("no rule about owners"), "{told}");
+    assert!(told.contains("prefix = \"hot/one/topic\"\nmode = \"publisher\""), "{told}");
+    broker.stop();
+}

@@ -108,6 +108,13 @@ pub struct TopologyArgs {
     /// Also draw which shard owns what: pins of topics and clients, listeners
     #[arg(long)]
     pub plan: bool,
+    /// Ask a running broker which subtrees make its cores hot, and say what would level them;
+    /// --config is then the file that it runs with
+    #[arg(long, conflicts_with_all = ["plan", "json"])]
+    pub load: bool,
+    /// The broker to ask
+    #[arg(long, value_name = "HOST:PORT", requires = "load", default_value = "127.0.0.1:1883")]
+    pub broker: String,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

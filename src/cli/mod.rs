@@ -9,6 +9,7 @@
 pub mod args;
 mod check;
 mod effective;
+mod load;
 mod log;
 mod refusal;
 mod serve;

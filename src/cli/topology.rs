@@ -2,9 +2,10 @@
 
 use super::args::TopologyArgs;
 use super::effective::{self, Source};
-use super::print;
 use super::refusal::Refusal;
+use super::{load, print};
 use crate::config::Config;
+use crate::shard::placement_of;
 use tuning::picture::{self, Ownership};
 
 /// Prints the picture.
@@ -14,6 +15,9 @@ use tuning::picture::{self, Ownership};
 pub fn run(args: &TopologyArgs) -> Result<(), Refusal> {
     let file = args.config.as_deref();
     let config = effective::with_cores(effective::file(file)?, &args.cores)?;
+    if args.load {
+        return load::run(&args.broker, |cores| placement_of(&config, cores, [0, 0]));
+    }
     let (topology, plan) = effective::place(&config, Source { file, cores: &args.cores })?;
     let ownership = ownership(&config, plan.shards.len());
     if args.json {

@@ -80,6 +80,9 @@ impl Shard {
         self.sequence += 1;
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         self.clients.counters.messages_accepted += 1;
+        if duty != Duty::Publisher && self.skew.is_due() {
+            self.look_at(view, remote.len());
+        }
         if view.retain && duty == Duty::Owner {
             self.retain(view);
         }

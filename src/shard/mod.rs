@@ -44,6 +44,7 @@ mod report;
 mod rewrite;
 mod session;
 mod settings;
+mod skew;
 mod slow;
 mod stats;
 mod subscribe;
@@ -60,7 +61,7 @@ pub use events::{ConnectionEvent, Ending, Happening};
 pub use inventory::Inventory;
 pub use placement::Placement;
 pub use report::Measured;
-pub use settings::{ListenerRules, Live, Settings, TickBudget};
+pub use settings::{ListenerRules, Live, Settings, TickBudget, placement_of};
 pub use stats::{Board, Gauges, Snapshot};
 pub use sys::HostFigures;
 pub use waiting::Cause;
@@ -81,6 +82,7 @@ use peer::Lane;
 use redispatch::Redispatch;
 use replay::Replay;
 use report::Reporting;
+use skew::Skew;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -164,6 +166,7 @@ pub struct Shard {
     picks: Vec<GroupPick>,
     due: Vec<Timer>,
     reporting: Reporting,
+    skew: Skew,
 }
 
 impl Shard {
@@ -216,6 +219,7 @@ impl Shard {
             picks: Vec::new(),
             due: Vec::new(),
             reporting: Reporting::default(),
+            skew: Skew::new(settings.seed ^ u64::from(me.0), settings.sys_interval_us > 0),
             clients: Clients::new(me, settings, now),
         };
         shard.arm_report(shard.first_report(now));

@@ -79,6 +79,12 @@ fn longest<'a, T: Copy>(rules: &'a [Rule<T>], topic: &str) -> Option<&'a Rule<T>
     rules.iter().filter(|rule| rule.covers(topic)).max_by_key(|rule| rule.levels.len())
 }
 
+/// Puts `rule` into `rules` instead of the one with its prefix.
+fn replace<T>(rules: &mut Vec<Rule<T>>, rule: Rule<T>) {
+    rules.retain(|old| old.levels != rule.levels);
+    rules.push(rule);
+}
+
 /// The first `depth` levels of `topic`, or all of it.
 fn head(topic: &str, depth: usize) -> &str {
     let mut slashes = topic.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
@@ -152,6 +158,59 @@ impl Placement {
         }
         let depth = longest(&self.depths, topic).map_or(self.depth, |rule| rule.value);
         self.hash(b't', head(topic, depth))
+    }
+
+    /// What of `topic` decides its owner, pins included, and the same with one level more. Both
+    /// belong to that owner.
+    pub fn subtree<'t>(&self, topic: &'t str) -> (&'t str, &'t str) {
+        let topic = delayed::target(topic);
+        let depth = longest(&self.depths, topic).map_or(self.depth, |rule| rule.value);
+        let pinned = longest(&self.pins, topic).map_or(0, |pin| pin.levels.len());
+        let levels = depth.max(pinned);
+        (head(topic, levels), head(topic, levels + 1))
+    }
+
+    /// Whether the topics below `prefix` have several owners.
+    pub fn parts(&self, prefix: &str) -> bool {
+        let depth = longest(&self.depths, prefix).map_or(self.depth, |rule| rule.value);
+        longest(&self.pins, prefix).is_none() && depth > level_count(prefix)
+    }
+
+    /// Topic levels that decide where no rule does.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The depths by prefix.
+    pub fn depths(&self) -> impl Iterator<Item = (String, usize)> {
+        self.depths.iter().map(|rule| (rule.levels.join("/"), rule.value))
+    }
+
+    /// The pins by prefix.
+    pub fn pins(&self) -> impl Iterator<Item = (String, ShardId)> {
+        self.pins.iter().map(|rule| (rule.levels.join("/"), rule.value))
+    }
+
+    /// The same rules under another seed.
+    pub fn reseeded(&self, seed: [u64; 2]) -> Placement {
+        Placement { seed, ..self.clone() }
+    }
+
+    /// The same rules with another depth where no rule decides.
+    pub fn with_depth(&self, depth: usize) -> Placement {
+        Placement { depth, ..self.clone() }
+    }
+
+    /// With a depth for `prefix` instead of the one that it has.
+    pub fn with_override(mut self, prefix: &str, depth: usize) -> Placement {
+        replace(&mut self.depths, Rule::new(prefix, depth));
+        self
+    }
+
+    /// With an owner for `prefix` instead of the one that it has.
+    pub fn with_pin(mut self, prefix: &str, owner: ShardId) -> Placement {
+        replace(&mut self.pins, Rule::new(prefix, owner));
+        self
     }
 
     /// The shard that decides who has an exclusive subscription to `filter`.
@@ -267,6 +326,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_subtree_is_what_decides_the_owner() {
+        let placement = Placement::new(8, [3, 4], 2)
+            .with_override("a/b", 3)
+            .with_pin("pinned", ShardId(1))
+            .with_pin("pinned/x/y", ShardId(2));
+        for (topic, subtree, deeper) in [
+            ("t", "t", "t"),
+            ("t/u", "t/u", "t/u"),
+            ("t/u/v/w", "t/u", "t/u/v"),
+            ("a/b/c/d/e", "a/b/c", "a/b/c/d"),
+            ("pinned/a/b", "pinned/a", "pinned/a/b"),
+            ("pinned/x/y/z", "pinned/x/y", "pinned/x/y/z"),
+            ("$delayed/5/t/u/v/w", "t/u", "t/u/v"),
+        ] {
+            assert_eq!(placement.subtree(topic), (subtree, deeper));
+            let owners = [topic, subtree, deeper].map(|topic| placement.owner(topic));
+            assert!(owners.iter().all(|owner| *owner == owners[0]), "{topic}: {owners:?}");
+        }
+        assert!(placement.parts("t") && placement.parts("a/b") && !placement.parts("t/u"));
+        assert!(!placement.parts("pinned"));
     }
 
     #[test]

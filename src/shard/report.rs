@@ -81,6 +81,7 @@ impl Shard {
         board.write(self.me, &snapshot);
         let slowest = self.clients.take_slowest();
         let mut lines = sys::core(self.me, &snapshot, &self.reporting.before, &slowest);
+        lines.extend(sys::owned(self.me, &self.skew.take()));
         if self.me.0 == 0 {
             let (now, sum) = (self.clients.now, board.sum());
             let reporting = &mut self.reporting;
@@ -88,6 +89,7 @@ impl Shard {
             reporting.clients_maximum = reporting.clients_maximum.max(sum.gauges.connected);
             lines.extend(sys::broker(&Overview {
                 uptime_s: now.0 / 1_000_000,
+                cores: board.shards(),
                 host: measured.host,
                 sum: &sum,
                 clients_maximum: reporting.clients_maximum,

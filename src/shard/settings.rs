@@ -178,7 +178,7 @@ impl Settings {
             lobby: listeners.clone().map(|listener| listener.lobby).sum(),
             rules: listeners.map(ListenerRules::from).collect(),
             sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
-            ..Settings::new(placement(config, shards, secrets))
+            ..Settings::new(placement_of(config, shards, secrets))
         }
     }
 
@@ -217,7 +217,8 @@ impl Settings {
     }
 }
 
-fn placement(config: &Config, shards: usize, secrets: [u64; 2]) -> Placement {
+/// The placement of `config` on `shards` cores.
+pub fn placement_of(config: &Config, shards: usize, secrets: [u64; 2]) -> Placement {
     let topics = &config.topics;
     let depths = topics.r#override.iter().map(|rule| Rule::new(rule.prefix.as_str(), rule.depth));
     let pins = topics.pin.iter();

@@ -3,6 +3,7 @@
 
 use super::counters::{Counters, DropCause};
 use super::load::{Load, WINDOWS};
+use super::skew::Owned;
 use super::stats::{Gauges, Snapshot};
 use crate::base::ShardId;
 use std::fmt::Display;
@@ -47,6 +48,8 @@ pub struct HostFigures {
 pub struct Overview<'a> {
     /// Seconds since the start.
     pub uptime_s: u64,
+    /// How many cores there are.
+    pub cores: usize,
     /// What the shell knows.
     pub host: HostFigures,
     /// The sum over all cores.
@@ -116,6 +119,7 @@ pub fn broker(view: &Overview<'_>) -> Vec<Line> {
     out.add("subscriptions", gauges.subscriptions);
     out.add("system/memory", host.memory_bytes);
     out.add("system/threads", host.threads);
+    out.add("system/cores", view.cores);
     out.drops(counters);
     for (at, name) in LOADS.iter().enumerate() {
         for (average, (_, window)) in view.load.averages(at).iter().zip(WINDOWS) {
@@ -174,6 +178,25 @@ pub fn core(
     out.lines
 }
 
+/// The topics of one core about what it owns.
+pub fn owned(shard: ShardId, owned: &Owned) -> Vec<Line> {
+    let prefix = format!("$SYS/broker/cores/{}/owned/", shard.0);
+    let mut out = Lines { prefix, lines: Vec::new() };
+    let whole = owned.sampled.max(1) as f64;
+    out.add("sampled", owned.sampled);
+    for (name, list) in [("", &owned.subtrees), ("deeper/", &owned.deeper)] {
+        // An empty payload takes the line of an earlier interval back.
+        for place in 0..super::skew::TOLD {
+            let share = |(prefix, weight): &(String, u64)| {
+                format!("{:.4} {prefix}", *weight as f64 / whole)
+            };
+            let told = list.get(place).map(share).unwrap_or_default();
+            out.add(&format!("{name}{}", place + 1), told);
+        }
+    }
+    out.lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_has_the_twenty_topics_that_dashboards_ask_for() {
+    fn the_tree_has_the_topics_that_dashboards_ask_for() {
         let mut sum = Snapshot::default();
         (sum.gauges.sessions, sum.gauges.connected) = (5, 3);
         (sum.counters.publishes_sent, sum.counters.answers_sent) = (7, 4);
@@ -197,6 +220,7 @@ mod tests {
         let load = Loads::default();
         let tree = tree(broker(&Overview {
             uptime_s: 10,
+            cores: 2,
             host,
             sum: &sum,
             clients_maximum: 4,
@@ -223,6 +247,7 @@ mod tests {
             ("subscriptions", "0"),
             ("system/memory", "4096"),
             ("system/threads", "3"),
+            ("system/cores", "2"),
         ];
         for (name, value) in expected {
             assert_eq!(tree[&format!("$SYS/broker/{name}")], value, "{name}");
@@ -246,6 +271,19 @@ mod tests {
             ["0.3000", "0.1000", "0.6000"]
         );
         assert_eq!(tree["$SYS/broker/cores/3/drops/offline"], "0");
+    }
+
+    #[test]
+    fn subtrees_are_told_with_their_shares_and_taken_back() {
+        let list = vec![("plant/line 7".to_owned(), 30), ("a".to_owned(), 10)];
+        let owned = Owned { sampled: 40, subtrees: list, deeper: Vec::new() };
+        let tree = tree(super::owned(ShardId(1), &owned));
+        let told = |name: &str| tree[&format!("$SYS/broker/cores/1/owned/{name}")].clone();
+        assert_eq!(
+            [told("sampled"), told("1"), told("2")],
+            ["40", "0.7500 plant/line 7", "0.2500 a"]
+        );
+        assert_eq!([told("3"), told("deeper/1"), told("deeper/8")], ["", "", ""]);
     }
 
     #[test]
