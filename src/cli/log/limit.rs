@@ -1,7 +1,7 @@
 //! How many lines of one kind a second may bring.
 //!
 //! A kind is a place in the source. Each has a bucket that refills at the configured rate and
-//! holds one second's worth. The table is fixed; two kinds in one place share its bucket.
+//! holds one second's worth. The table is fixed; only when it is full do kinds share a bucket.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +13,8 @@ const SECOND_US: u64 = 1_000_000;
 /// One kind of line.
 #[derive(Default)]
 pub struct Kind {
+    /// Address of the description of the kind; zero: free.
+    place: AtomicU64,
     /// When the bucket will be full again.
     full_at_us: AtomicU64,
     suppressed: AtomicU64,
@@ -70,9 +72,21 @@ impl Limit {
 
     /// The kind of an event, by the place that describes it.
     pub fn kind(&self, of: &'static Metadata<'static>) -> &Kind {
-        let place = std::ptr::from_ref(of).addr() as u64;
-        let spread = place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        &self.kinds[spread as usize % KINDS]
+        self.kind_at(std::ptr::from_ref(of).addr() as u64)
+    }
+
+    fn kind_at(&self, place: u64) -> &Kind {
+        let start = (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize;
+        let mut probed = (0..KINDS).map(|step| &self.kinds[(start + step) % KINDS]);
+        let own = probed.find(|kind| match kind.place.load(Ordering::Relaxed) {
+            0 => {
+                let (free, relaxed) = (&kind.place, Ordering::Relaxed);
+                free.compare_exchange(0, place, relaxed, relaxed).is_ok()
+                    || free.load(relaxed) == place
+            }
+            taken => taken == place,
+        });
+        own.unwrap_or(&self.kinds[start % KINDS])
     }
 
     /// Calls `tell` for each kind with suppressed lines: how many, and what the first said.
@@ -119,5 +133,19 @@ mod tests {
         };
         assert_eq!(told(), [(2, "connected".to_owned())]);
         assert_eq!(told(), []);
+    }
+
+    #[test]
+    fn kinds_are_told_apart_until_the_table_is_full() {
+        let limit = Limit::default();
+        let places: Vec<u64> = (1..=KINDS as u64).map(|n| n * 40).collect();
+        let first: Vec<_> = places.iter().map(|p| std::ptr::from_ref(limit.kind_at(*p))).collect();
+        let distinct: std::collections::BTreeSet<_> = first.iter().collect();
+        assert_eq!(distinct.len(), KINDS);
+        for (place, kind) in places.iter().zip(&first) {
+            assert!(std::ptr::eq(limit.kind_at(*place), *kind), "it stays where it is");
+        }
+        limit.kind_at(7).suppress(|| "shared".into());
+        assert!(limit.has_suppressed());
     }
 }
