@@ -4,40 +4,17 @@
 //! `cargo bench --bench size` prints a table in half a minute; `-- N` has at most N entries instead
 //! of a million. Nanoseconds are the least of some rounds, and of this processor.
 
+mod counting;
 mod host;
 
 use corelane::base::Prng;
 use corelane::codec::QoS;
 use corelane::shard::Placement;
+use counting::LIVE_BYTES;
 use host::Host;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-struct Counting;
-
-static LIVE_BYTES: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system allocator unchanged; the counter allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the caller's contract is that of the system allocator.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the caller's contract is that of the system allocator.
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// Entries of the first row, which the others are compared with.
 const FEW: usize = 10_000;

@@ -3,6 +3,9 @@
 //! most one KiB for an idle connection. One test in a binary of its own, so that nobody else
 //! allocates meanwhile.
 
+#[path = "../benches/counting.rs"]
+mod counting;
+
 use corelane::base::{PacketId, Time};
 use corelane::codec::{
     self, ConnectOut, ConnectProperties, Packet, PacketType, PublishOut, QoS, ReasonCode,
@@ -10,43 +13,8 @@ use corelane::codec::{
 };
 use corelane::mesh::{MeshSettings, build};
 use corelane::shard::{Command, ConnectionKey, Placement, Settings, Shard};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static LIVE_BYTES: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system allocator unchanged; the counter allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the caller's contract is that of the system allocator.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the caller's contract is that of the system allocator.
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    // SAFETY: the caller's contract is that of the system allocator.
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE_BYTES.fetch_add(size as u64, Ordering::Relaxed);
-        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::{ALLOCATIONS, LIVE_BYTES};
+use std::sync::atomic::Ordering;
 
 struct Host {
     shards: Vec<Shard>,

@@ -35,7 +35,8 @@ impl<'a> Publish<'a> {
     /// MALFORMED_PACKET for QoS 3 or what cannot be parsed; PROTOCOL_ERROR for packet identifier 0
     /// and an empty topic without alias; property errors as in the property table.
     /// Source: MQTT-3.3.1-4, MQTT-2.2.1-3, MQTT 5.0 section 3.3.2.
-    #[inline]
+    // Left to the compiler, unrelated changes decide: 22 of 1,623 instructions of a message.
+    #[inline(always)]
     pub fn decode(first: u8, body: &'a [u8], version: Version) -> Result<Publish<'a>, DecodeError> {
         let mut reader = Reader::new(body);
         let topic = reader.text()?;

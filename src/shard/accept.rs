@@ -56,10 +56,7 @@ impl Shard {
             let mut hint = hint(view, self.me, self.clients.settings.seed, &mut self.random);
             self.index.pick_cores(matched, &mut hint, &mut self.picks);
         }
-        let picked = match self.picks.is_empty() {
-            true => CoreSet::EMPTY,
-            false => self.picks.iter().map(|pick| pick.core).collect(),
-        };
+        let picked: CoreSet = self.picks.iter().map(|pick| pick.core).collect();
         let interested = plain.union(picked);
         if self.is_refused(view, interested, duty) {
             self.clients.counters.messages_refused += 1;
@@ -81,7 +78,7 @@ impl Shard {
         self.turn_left = self.turn_left.saturating_sub(entry::message_entry_len(view, 0));
         self.clients.counters.messages_accepted += 1;
         if duty != Duty::Publisher && self.skew.is_due() {
-            self.look_at(view, remote.len());
+            self.look_at(view, remote);
         }
         if view.retain && duty == Duty::Owner {
             self.retain(view);

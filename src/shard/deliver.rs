@@ -5,7 +5,7 @@ use super::clients::Clients;
 use super::connection::{ConnectionKey, Phase};
 use super::counters::DropCause;
 use super::memory::Pressure;
-use super::session::{Identifiers, Outgoing, SessionSlot, slot_of};
+use super::session::{Identifiers, Outgoing, SessionSlot, list_identifiers, slot_of};
 use crate::base::{PublisherId, Time};
 use crate::codec::{self, PublishOut, QoS, ReasonCode, Version};
 use crate::index::{GroupName, SessionKey, Subscriber};
@@ -32,6 +32,11 @@ impl Prepared {
     pub(super) fn new(stored: Option<Rc<Message>>, mut bytes: Vec<u8>) -> Prepared {
         bytes.clear();
         Prepared { stored, bytes, forms: [(0, 0); 8], single: false }
+    }
+
+    /// For one subscriber: there is nothing to share, so nothing is encoded here.
+    pub(super) fn for_one(stored: Option<Rc<Message>>) -> Prepared {
+        Prepared { stored, single: true, ..Prepared::default() }
     }
 
     /// Gives the memory back.
@@ -117,14 +122,6 @@ impl Claim<'_> {
             (None, second) => self.identifier = second,
             (Some(_), second) => more.extend(second.map(NonZeroU32::get)),
         }
-    }
-
-    /// The identifiers, through `scratch`.
-    fn list<'s>(&self, scratch: &'s mut Vec<u32>) -> &'s [u32] {
-        scratch.clear();
-        scratch.extend(self.identifier.map(NonZeroU32::get));
-        scratch.extend(self.more);
-        scratch
     }
 
     /// The message on its way to the session.
@@ -216,7 +213,8 @@ impl Clients {
             let mut out = packet(view, now);
             out.retain = claim.retain;
             if claim.identifier.is_some() {
-                out.subscription_ids = claim.list(&mut self.identifiers);
+                out.subscription_ids =
+                    list_identifiers(claim.identifier, claim.more, &mut self.identifiers);
             }
             if !connection.fit(&mut out) {
                 return self.drop_one(DropCause::TooLarge, view);

@@ -227,10 +227,8 @@ impl Shard {
                 None => self.clients.drop_one(DropCause::GroupGone, view),
             };
         };
-        let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
         let claim = Claim { share: name.as_ref(), ..Claim::of(&member, view) };
-        self.clients.deliver(view, member.session, claim, &mut prepared);
-        self.clients.scratch = prepared.into_bytes();
+        self.clients.deliver(view, member.session, claim, &mut Prepared::for_one(None));
     }
 
     /// Takes note of how far the deliveries of `from` have come.

@@ -124,8 +124,10 @@ impl Shard {
         let Some((owner, as_of)) = replay.plan.owners.last().copied() else {
             self.replays.remove(key);
             if let Some(session) = self.clients.sessions.get_mut(slot) {
-                let at = session.replays.iter().position(|other| *other == key);
-                at.map(|at| session.replays.remove(at));
+                // Mostly the first one, so the others are not looked at.
+                if let Some(at) = session.replays.iter().position(|other| *other == key) {
+                    session.replays.remove(at);
+                }
             }
             self.clients.drained.push(slot);
             return;
@@ -244,10 +246,8 @@ impl Shard {
         };
         let session = key_of(plan.session);
         self.clients.counters.retained_replayed += 1;
-        let scratch = std::mem::take(&mut self.clients.scratch);
-        let mut prepared = Prepared::new(stored.map(Rc::clone), scratch);
+        let mut prepared = Prepared::for_one(stored.map(Rc::clone));
         self.clients.deliver(view, session, claim, &mut prepared);
-        self.clients.scratch = prepared.into_bytes();
     }
 
     /// A chunk is complete; there is more after `after`, or the owner is done.

@@ -40,11 +40,20 @@ impl Identifiers {
 
     /// The identifiers, through `scratch`.
     pub(super) fn list<'a>(&self, scratch: &'a mut Vec<u32>) -> &'a [u32] {
-        scratch.clear();
-        scratch.extend(self.first.map(NonZeroU32::get));
-        scratch.extend(&self.more);
-        scratch
+        list_identifiers(self.first, &self.more, scratch)
     }
+}
+
+/// `first` and `more`, through `scratch`.
+pub(super) fn list_identifiers<'a>(
+    first: Option<NonZeroU32>,
+    more: &[u32],
+    scratch: &'a mut Vec<u32>,
+) -> &'a [u32] {
+    scratch.clear();
+    scratch.extend(first.map(NonZeroU32::get));
+    scratch.extend(more);
+    scratch
 }
 
 /// A message on its way to one session.

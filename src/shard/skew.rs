@@ -13,7 +13,7 @@
 
 use super::Shard;
 use super::sys::is_reserved;
-use crate::base::Prng;
+use crate::base::{CoreSet, Prng};
 use crate::session::MessageView;
 
 /// Subtrees that are watched at a time in each list.
@@ -127,14 +127,14 @@ impl Skew {
 }
 
 impl Shard {
-    /// Looks at a message that goes to `others` other cores.
+    /// Looks at a message that goes to `others`.
     #[cold]
     #[inline(never)]
-    pub(super) fn look_at(&mut self, view: &MessageView<'_>, others: usize) {
+    pub(super) fn look_at(&mut self, view: &MessageView<'_>, others: CoreSet) {
         self.skew.draw();
         if !is_reserved(view.topic) {
             let placement = &self.clients.settings.placement;
-            self.skew.note(placement.subtree(view.topic), 1 + others as u64);
+            self.skew.note(placement.subtree(view.topic), 1 + others.len() as u64);
         }
     }
 }
