@@ -202,7 +202,7 @@ proptest! {
             for chunk in bytes.chunks(cut) {
                 let mut wire = Vec::new();
                 result = pair.tls.receive(chunk, &mut pair.got, &mut wire);
-                pair.to_client(&wire);
+                pair.deliver(&wire);
             }
         }
         // What was changed unseen has not become plain text.

@@ -1,5 +1,6 @@
 //! TLS in memory: authorities and certificates made for the test, a client of the library at the
 //! other end.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a failed test, and says where")]
 
 mod certificate;
 mod conversation;
@@ -223,13 +224,13 @@ impl Pair {
             for chunk in sent.chunks(self.chunk) {
                 let mut wire = Vec::new();
                 let result = self.tls.receive(chunk, &mut self.got, &mut wire);
-                self.to_client(&wire);
+                self.deliver(&wire);
                 self.flow = result?;
             }
         }
     }
 
-    fn to_client(&mut self, wire: &[u8]) -> Vec<u8> {
+    fn deliver(&mut self, wire: &[u8]) -> Vec<u8> {
         let (mut rest, mut plain) = (wire, Vec::new());
         while !rest.is_empty() && self.objection.is_none() {
             self.client.read_tls(&mut rest).unwrap();
@@ -243,7 +244,7 @@ impl Pair {
     fn send(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut wire = Vec::new();
         self.tls.send(plain, &mut wire);
-        self.to_client(&wire)
+        self.deliver(&wire)
     }
 
     /// Writes at the client; returns what the server got.
