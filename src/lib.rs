@@ -17,6 +17,7 @@
 pub mod base;
 pub mod codec;
 pub mod topic;
+pub mod access;
 pub mod session;
 pub mod index;
 pub mod retain;
