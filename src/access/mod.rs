@@ -5,10 +5,14 @@
 //! * text that a client chose never acts as a wildcard or as more than one level.
 
 mod acl;
+mod password;
 mod pattern;
+mod users;
 
 #[cfg(test)]
 mod tests;
 
 pub use acl::{Access, Acl, Action, Effect, Network, Rule, Ruling, Subject, Who};
+pub use password::HashedPassword;
 pub use pattern::{Names, Pattern, PatternError};
+pub use users::{LineFault, User, Users};

@@ -76,3 +76,59 @@ fn names_fill_one_level_or_nothing() {
         assert!(Pattern::new(wrong).is_err(), "{wrong}");
     }
 }
+
+/// Written by mosquitto_passwd 2.0.11, once with and once without `-H sha512`.
+const MOSQUITTO: &str = "\
+ann:$7$101$EYyRjxPaqVeF9JHl$K4HwFJ3xm++b2oinMAiIbk9QegOWlhgH4w/5Vo/IVh6geo222fmPnwNNJK/\
+2XUvAad9V34ecPm842hfQuXMZXw==
+bob:$6$H1a72YlrqCzBa3qZ$Of0hADUxRaStqe92KwGp0HYeLQkRhQIse3Y9bgi4d0UXl15j7Nj+MXoqspzKpcR7m\
+v0L9C96u95TbNW6STMiSw==
+";
+
+#[test]
+fn files_of_mosquitto_are_read() {
+    let users = Users::parse(MOSQUITTO).expect("a valid file");
+    let verify =
+        |name: &str, password: &[u8]| users.find(name).expect("a user").password.verify(password);
+    assert!(verify("ann", b"secret one") && verify("bob", b"secret two"));
+    for wrong in [&b""[..], b"secret", b"secret two ", b"Secret one"] {
+        assert!(!verify("ann", wrong) && !verify("bob", wrong));
+    }
+    assert!(users.find("Ann").is_none() && users.len() == 2);
+    for row in MOSQUITTO.lines() {
+        let hash = row.split_once(':').expect("a hash").1;
+        assert_eq!(HashedPassword::parse(hash).expect("valid").to_text(), hash);
+    }
+}
+
+#[test]
+fn a_new_hash_is_argon2id_and_verifies_itself_only() {
+    let hash = HashedPassword::new(b"correct horse", [7; 16]);
+    let text = hash.to_text();
+    assert!(text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
+    assert_eq!(HashedPassword::parse(&text), Ok(hash.clone()));
+    assert!(hash.verify(b"correct horse") && !hash.verify(b"correct hors"));
+    assert_ne!(HashedPassword::new(b"correct horse", [8; 16]).to_text(), text);
+    assert_eq!(format!("{hash:?}"), "HashedPassword(hidden)");
+}
+
+#[test]
+fn each_faulty_line_is_named_and_no_hash_is_repeated() {
+    let text = "# users\n\nann:plain\n:$6$aa$bb\nbob\ncid:$7$0$YWE=$YWE=\ndan:$9$x$y\n\
+                eve:$argon2id$v=19$m=4,t=1\nfay:$argon2id$v=19$m=4194304,t=2,p=1$\
+                c29tZXNhbHRzb21l$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g\n";
+    let faults = Users::parse(text).expect_err("all lines are wrong");
+    assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9]);
+    assert!(faults[0].to_string().contains("corelane passwd"), "{}", faults[0]);
+    assert!(faults.iter().all(|fault| !fault.what.contains("YWE")));
+    let twice = format!("{MOSQUITTO}{MOSQUITTO}");
+    assert_eq!(Users::parse(&twice).expect_err("twice").len(), 2);
+}
+
+#[test]
+fn groups_stand_behind_the_hash() {
+    let hash = HashedPassword::new(b"x", [1; 16]).to_text();
+    let users = Users::parse(&format!("ann:{hash}:staff, night ,\nbob:{hash}\n")).expect("valid");
+    let groups = |name: &str| users.find(name).expect("a user").groups.join("|");
+    assert_eq!((groups("ann"), groups("bob")), ("staff|night".to_owned(), String::new()));
+}
