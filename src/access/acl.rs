@@ -8,8 +8,10 @@
 //! * without any rule everything is allowed, with at least one what no rule decides is denied;
 //! * which rule decided can always be told ([`Ruling::rule`]).
 
+use super::client::ClientPattern;
 use super::pattern::{Names, Pattern, Question};
 use crate::codec::QoS;
+use std::fmt;
 use std::net::IpAddr;
 
 /// What a rule does where it applies.
@@ -68,6 +70,12 @@ impl Network {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
 /// Whom a rule is for: all lists that are not empty must hold the client.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Who {
@@ -75,8 +83,8 @@ pub struct Who {
     pub users: Vec<Box<str>>,
     /// Groups, one of which the user must be in.
     pub groups: Vec<Box<str>>,
-    /// Client identifiers; a `*` at the end stands for any rest.
-    pub clients: Vec<Box<str>>,
+    /// Client identifiers.
+    pub clients: Vec<ClientPattern>,
     /// Names of listeners.
     pub listeners: Vec<Box<str>>,
     /// Networks of the client's address.
@@ -96,12 +104,10 @@ pub struct Rule {
     pub action: Action,
     /// For which topics; empty: all.
     pub topics: Vec<Pattern>,
-    /// An allow rule covers up to this QoS, a deny rule what is above it.
-    pub max_qos: Option<QoS>,
+    /// For which QoS of a message, or of what a SUBSCRIBE asks for; empty: all.
+    pub qos: Vec<QoS>,
     /// A rule for PUBLISH with this RETAIN flag only.
     pub retain: Option<bool>,
-    /// Where it is written, for people.
-    pub line: usize,
 }
 
 /// The client that wants something.
@@ -138,7 +144,7 @@ pub struct Ruling {
 }
 
 /// An ordered list of rules. Pure value, the same on all cores.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Acl {
     rules: Vec<Rule>,
 }
@@ -179,7 +185,7 @@ impl Rule {
         let names = &subject.names;
         let user = users.is_empty() || names.user.is_some_and(|user| holds(users, user));
         let group = groups.is_empty() || names.groups.iter().any(|group| holds(groups, group));
-        let client = clients.is_empty() || clients.iter().any(|entry| is_like(entry, names.client));
+        let client = clients.is_empty() || clients.iter().any(|c| c.matches(names.client));
         let listener = listeners.is_empty() || holds(listeners, subject.listener);
         let inside = |address: IpAddr| networks.iter().any(|network| network.contains(address));
         let network = networks.is_empty() || subject.address.is_some_and(inside);
@@ -194,17 +200,14 @@ impl Rule {
         if self.retain.is_some_and(|retain| !publishes || retain != access.retain) {
             return false;
         }
-        let within = self.max_qos.is_none_or(|most| access.qos <= most);
-        let (question, limited) = match self.effect {
-            Effect::Allow => (Question::Covers, within),
-            Effect::Deny => (Question::Meets, self.max_qos.is_none() || !within),
+        if !self.qos.is_empty() && !self.qos.contains(&access.qos) {
+            return false;
+        }
+        let question = match self.effect {
+            Effect::Allow => Question::Covers,
+            Effect::Deny => Question::Meets,
         };
         let means = |topic: &Pattern| topic.answers(question, access.topic, &subject.names);
-        limited && (self.topics.is_empty() || self.topics.iter().any(means))
+        self.topics.is_empty() || self.topics.iter().any(means)
     }
-}
-
-/// Whether `name` is `entry`, in which a `*` at the end stands for any rest.
-fn is_like(entry: &str, name: &str) -> bool {
-    entry.strip_suffix('*').map_or(entry == name, |start| name.starts_with(start))
 }

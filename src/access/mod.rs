@@ -5,14 +5,18 @@
 //! * text that a client chose never acts as a wildcard or as more than one level.
 
 mod acl;
+mod client;
 mod password;
 mod pattern;
+mod policy;
 mod users;
 
 #[cfg(test)]
 mod tests;
 
 pub use acl::{Access, Acl, Action, Effect, Network, Rule, Ruling, Subject, Who};
+pub use client::ClientPattern;
 pub use password::HashedPassword;
 pub use pattern::{Names, Pattern, PatternError};
+pub use policy::{Inquiry, Policy, Verdict};
 pub use users::{LineFault, User, Users};

@@ -5,6 +5,7 @@
 //! * a literal pattern means itself only: `a/b` is not `a/b/c`;
 //! * `a/#` means `a` as well, as in MQTT [MQTT-4.7.1-2];
 //! * a wildcard in the first level does not mean topics that begin with `$` [MQTT-4.7.2-1];
+//! * a name never makes a first level that begins with `$`;
 //! * a name that is empty or holds `/`, `+` or `#` stands for nothing: a pattern with it allows
 //!   nothing, and denies whatever the rest of it means.
 
@@ -108,6 +109,10 @@ impl Pattern {
             let ours = if self.named { fill(ours, names, group) } else { Some(ours.into()) };
             let ours = match &ours {
                 Some(text) if matches!(&**text, "+" | "#") => Level::new(text),
+                // Nobody names himself into the broker's own topics.
+                Some(text) if first && text.starts_with('$') && !self.text.starts_with('$') => {
+                    return false;
+                }
                 Some(text) => Level::Name(text),
                 // Nobody knows which level this is: too little to allow, enough to deny.
                 None if question == Question::Covers => return false,

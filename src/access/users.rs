@@ -4,7 +4,12 @@
 
 use super::password::HashedPassword;
 use hashbrown::HashMap;
+use siphasher::sip::SipHasher13;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+
+/// Longest text of MQTT.
+const MOST_NAME_BYTES: usize = 65_535;
 
 /// A user as the file has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,9 +36,10 @@ impl fmt::Display for LineFault {
 }
 
 /// All users of a password file. Pure value, shared by all cores.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Users {
-    by_name: HashMap<Box<str>, User>,
+    positions: HashMap<Box<str>, usize>,
+    list: Vec<User>,
 }
 
 impl Users {
@@ -61,27 +67,54 @@ impl Users {
         if name.is_empty() {
             return Err("the name is empty");
         }
+        if name.len() > MOST_NAME_BYTES {
+            return Err("the name is longer than MQTT allows");
+        }
         let groups = groups.split(',').map(str::trim).filter(|group| !group.is_empty());
         let groups = groups.map(Box::from).collect();
         let user = User { password: HashedPassword::parse(hash)?, groups };
-        match self.by_name.insert(name.into(), user) {
-            None => Ok(()),
-            Some(_) => Err("the name stands on an earlier line as well"),
+        if self.positions.contains_key(name) {
+            return Err("the name stands on an earlier line as well");
         }
+        self.positions.insert(name.into(), self.list.len());
+        self.list.push(user);
+        Ok(())
     }
 
     /// The user of a name.
     pub fn find(&self, name: &str) -> Option<&User> {
-        self.by_name.get(name)
+        self.list.get(*self.positions.get(name)?)
+    }
+
+    /// Whether `password` is that of `name`. Takes as long for a name that is not there as for one
+    /// that is; milliseconds by design, so it is no work for a core.
+    pub fn verify(&self, name: &str, password: &[u8]) -> bool {
+        match (self.find(name), self.decoy(name)) {
+            (Some(user), _) => user.password.verify(password),
+            (None, Some(decoy)) => {
+                std::hint::black_box(decoy.password.verify(password));
+                false
+            }
+            (None, None) => false,
+        }
+    }
+
+    /// The user whose hash is computed for a name that is not there: always the same one, and
+    /// nobody knows which without the file.
+    fn decoy(&self, name: &str) -> Option<&User> {
+        let first = self.list.first()?.password.to_text();
+        let mut hasher = SipHasher13::new();
+        (first, name).hash(&mut hasher);
+        self.list.get((hasher.finish() % self.list.len() as u64) as usize)
     }
 
     /// How many users there are.
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.list.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.list.is_empty()
     }
 }
