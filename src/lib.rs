@@ -17,6 +17,7 @@
 pub mod base;
 pub mod codec;
 pub mod topic;
+pub mod access;
 pub mod session;
 pub mod index;
 pub mod retain;
@@ -26,6 +27,8 @@ pub mod shard;
 // ---- the shell: feature `server` ----
 #[cfg(feature = "server")]
 pub mod net;
+#[cfg(feature = "server")]
+pub mod auth;
 #[cfg(feature = "server")]
 pub mod runtime;
 #[cfg(feature = "server")]
