@@ -22,6 +22,7 @@ pub mod session;
 pub mod index;
 pub mod retain;
 pub mod mesh;
+pub mod transport;
 pub mod config;
 pub mod shard;
 // ---- the shell: feature `server` ----
