@@ -27,6 +27,8 @@ pub mod config;
 pub mod shard;
 // ---- the shell: feature `server` ----
 #[cfg(feature = "server")]
+pub mod tls;
+#[cfg(feature = "server")]
 pub mod net;
 #[cfg(feature = "server")]
 pub mod auth;
