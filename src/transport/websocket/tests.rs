@@ -288,7 +288,7 @@ proptest! {
         all in proptest::collection::vec(sent(), 0..12),
         cuts in proptest::collection::vec(1usize..60, 1..200),
     ) {
-        let (mut bytes, mut plain, mut pongs) = (request(|_| {}), Vec::new(), Vec::new());
+        let (mut bytes, mut plain, mut pongs) = (request(|_| {}), Vec::<u8>::new(), Vec::new());
         for one in &all {
             match one {
                 Sent::Message(parts) => {
