@@ -1,15 +1,16 @@
 //! Starting and stopping a broker from code.
 
-use crate::auth::{Desk, Judge, Provisions};
+use crate::auth::{Desk, Judge, ListenerTls, Provisions};
 use crate::base::ShardId;
 use crate::config::{Config, LimitsConfig, ListenerConfig, Sleep as ConfiguredSleep};
 use crate::mesh::{self, MeshEnd, MeshSettings};
 use crate::net::{self, Driver, DriverSettings, ListenerSettings};
 use crate::runtime::{
-    Clock, ExecutorSettings, Executors, Heart, HeartbeatSettings, Reactor, ReactorSettings,
+    Clock, Door, ExecutorSettings, Executors, Heart, HeartbeatSettings, Reactor, ReactorSettings,
     Requests, Seat, SignalThread, Sleeper, Stage, Waker, Watcher, Way,
 };
 use crate::shard::{Counters, Live, Settings, Shard};
+use crate::transport::Rules;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -18,6 +19,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tuning::placement::ShardPlace;
+
+/// Longest WebSocket frame: the largest packet of MQTT with its head. What it carries is bounded by
+/// the limits of packets.
+const MAX_FRAME: u64 = 268_435_460;
 
 /// Why the broker could not start, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,6 +75,7 @@ pub fn serve(
     let access = &config.access;
     let judge = Judge::start(access.check_threads, access.check_queue, provisions);
     let judge = Arc::new(judge.map_err(on_thread)?);
+    let doors = doors(config, provisions);
     let mut cores = Vec::new();
     for (at, (mesh, listeners)) in ends.into_iter().zip(listeners).enumerate() {
         let core = Core {
@@ -87,20 +93,54 @@ pub fn serve(
             heart: hearts[at].clone(),
             requests: requests.clone(),
             desk: judge.desk(waking(&wakers[at])),
+            doors: doors.clone(),
         };
         let seat = Seat { shard: ShardId(places[at].shard as u8), cpu: places[at].cpu };
         cores.push((seat, move |_: Seat| core.run()));
     }
     let told = requests.clone();
+    let running = provisions.tls.clone();
     let reload = move || {
         if let Some((config, provisions)) = reload() {
             judge.replace(&provisions);
+            reload_tls(&running, &provisions);
             told.reconfigure(live(&config, &provisions));
         }
     };
     let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
     let _watcher = Watcher::start(heartbeat(config), clock, hearts).map_err(on_thread)?;
     run(cores, &requests)
+}
+
+/// What the connections of each listener come through.
+fn doors(config: &Config, provisions: &Provisions) -> Vec<Door> {
+    let texts = |list: &[Box<str>]| list.to_vec().into_boxed_slice();
+    let listeners = config.listeners.iter().enumerate();
+    let door = |(at, listener): (usize, &ListenerConfig)| Door {
+        proxies: listener.proxy_from.as_slice().into(),
+        tls: provisions.tls.get(at).and_then(Option::as_ref).map(|tls| tls.server.clone()),
+        certificate_user: listener.certificate_user,
+        websocket: listener.websocket.then(|| {
+            Arc::new(Rules {
+                paths: texts(listener.websocket_paths.as_slice()),
+                origins: texts(listener.websocket_origins.as_slice()),
+                max_frame: MAX_FRAME,
+            })
+        }),
+        forwarders: listener.websocket_proxies.as_slice().into(),
+    };
+    listeners.map(door).collect()
+}
+
+/// Lets new connections have the certificates that `provisions` were read from.
+fn reload_tls(running: &[Option<ListenerTls>], provisions: &Provisions) {
+    for (running, new) in running.iter().zip(&provisions.tls) {
+        if let (Some(running), Some(new)) = (running, new)
+            && let Err(error) = running.server.reload(&new.settings)
+        {
+            tracing::error!("TLS stays as it was: {error}");
+        }
+    }
 }
 
 /// Gives every core's doorbell its waker.
@@ -181,6 +221,7 @@ struct Core {
     heart: Arc<Heart>,
     requests: Arc<Requests>,
     desk: Desk,
+    doors: Vec<Door>,
 }
 
 impl Core {
@@ -193,7 +234,8 @@ impl Core {
         }
         let sleeper = Sleeper::new(&driver, self.way).map_err(broken)?;
         let shard = Shard::new(self.settings, self.mesh, self.clock.now());
-        let reactor = Reactor::new(shard, driver, self.clock, self.reactor, self.heart, self.desk);
+        let beside = (self.desk, self.doors);
+        let reactor = Reactor::new(shard, driver, self.clock, self.reactor, self.heart, beside);
         let shard = reactor.run(&self.requests, &sleeper).await.map_err(broken)?;
         Ok(shard.counters().clone())
     }
@@ -232,6 +274,7 @@ fn reactor_settings(config: &Config) -> ReactorSettings {
         crumbs: u64::from(pace.crumbs),
         spin: Duration::from_micros(pace.spin_us.into()),
         drain: Duration::from_secs(config.runtime.drain_s.into()),
+        handshakes: config.runtime.handshakes_per_turn,
     }
 }
 

@@ -10,6 +10,8 @@
 
 mod judge;
 mod read;
+mod tls;
 
 pub use judge::{Desk, Judge};
 pub use read::{Provisions, ReadError};
+pub use tls::ListenerTls;

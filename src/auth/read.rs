@@ -1,6 +1,7 @@
 //! The files that the configuration names: users with their passwords, and further rules.
 
 use super::judge::Providers;
+use super::tls::{self, ListenerTls};
 use crate::access::{Acl, Policy, Rule, Users};
 use crate::config::{self, AclRule, Config, DeniedPublish};
 use std::fmt;
@@ -35,6 +36,8 @@ pub struct Provisions {
     pub file_rules: Vec<AclRule>,
     /// The users, if they are known.
     pub users: Option<Arc<Users>>,
+    /// TLS of each listener that has it.
+    pub tls: Vec<Option<ListenerTls>>,
 }
 
 impl Provisions {
@@ -59,7 +62,9 @@ impl Provisions {
             closes_denied: config.access.denied_publish == DeniedPublish::Close,
             asks,
         };
-        Ok(Provisions { policy: Arc::new(policy), providers, file_rules, users })
+        let tls = config.listeners.iter().map(|listener| tls::read(listener, directory));
+        let tls = tls.collect::<Result<_, _>>()?;
+        Ok(Provisions { policy: Arc::new(policy), providers, file_rules, users, tls })
     }
 }
 

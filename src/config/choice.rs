@@ -227,3 +227,41 @@ choice! {
         "close" => Close,
     }
 }
+
+choice! {
+    /// The oldest version of TLS that a listener speaks.
+    pub enum TlsVersion {
+        /// TLS 1.2 and 1.3.
+        "1.2" => Tls12,
+        /// TLS 1.3 alone.
+        "1.3" => Tls13,
+    }
+}
+
+choice! {
+    /// Whether clients show a certificate.
+    pub enum TlsClientCertificate {
+        /// None is asked for.
+        "off" => Off,
+        /// One is asked for; what is shown must be good, but showing none is fine.
+        "optional" => Optional,
+        /// Without a good one there is no connection.
+        "required" => Required,
+    }
+}
+
+choice! {
+    /// What of a client's certificate is its user name.
+    pub enum CertificateUser {
+        /// Nothing: certificates only decide who may connect.
+        "off" => Off,
+        /// The subject's common name.
+        "common_name" => CommonName,
+        /// The whole subject, as RFC 4514 writes it.
+        "subject" => Subject,
+        /// The first host name among the alternative names.
+        "dns" => Dns,
+        /// The first mail address among the alternative names.
+        "email" => Email,
+    }
+}

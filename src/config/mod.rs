@@ -10,6 +10,7 @@ pub mod access;
 pub mod choice;
 mod cpus;
 mod difference;
+mod doors;
 mod explain;
 pub mod fault;
 mod filter;
@@ -29,8 +30,9 @@ mod tests;
 
 pub use crate::access::ClientPattern;
 pub use choice::{
-    Choice, DeniedPublish, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion,
-    Redirect, RewriteAction, Route, SendRetained, Sleep,
+    CertificateUser, Choice, DeniedPublish, LateOverflow, LogFormat, LogLevel, Overflow, Profile,
+    ProtocolVersion, Redirect, RewriteAction, Route, SendRetained, Sleep, TlsClientCertificate,
+    TlsVersion,
 };
 pub use cpus::{Cpus, Numbers};
 pub use difference::{Difference, differences, taken_over};

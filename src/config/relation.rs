@@ -98,6 +98,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
     for relation in RELATIONS {
         at_most(relation, config, scan);
     }
+    super::doors::check(config, scan);
     lobbies(config, scan);
     versions(config, scan);
     bursts(config, scan);

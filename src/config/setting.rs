@@ -1,8 +1,9 @@
 //! How single values are read from TOML and written back.
 
 use super::choice::{
-    Choice, DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow, Profile,
-    ProtocolVersion, Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep, TopicAction,
+    CertificateUser, Choice, DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow,
+    Profile, ProtocolVersion, Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep,
+    TlsClientCertificate, TlsVersion, TopicAction,
 };
 use super::key::{Bounds, Key, Section};
 use super::name::PropertyText;
@@ -139,7 +140,7 @@ macro_rules! words {
 }
 words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
 words!(Profile, RewriteAction, SendRetained, ShareStrategy, Effect, TopicAction, RetainFlag);
-words!(DeniedPublish);
+words!(DeniedPublish, CertificateUser, TlsVersion, TlsClientCertificate);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(

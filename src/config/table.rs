@@ -6,8 +6,9 @@
 
 use super::access::List;
 use super::choice::{
-    DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion,
-    Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep, TopicAction,
+    CertificateUser, DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow, Profile,
+    ProtocolVersion, Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep,
+    TlsClientCertificate, TlsVersion, TopicAction,
 };
 use super::cpus::{Cpus, Numbers};
 use super::filter::LogFilter;
@@ -88,6 +89,9 @@ section! {
         ring_blocks: usize = 16, power_of_two(4, 64), "blocks", Restart;
         /// Blocks that a core keeps pooled, in bytes.
         mesh_bytes: usize = 2_097_152, within(64 * KIB, GIB), "bytes", Restart;
+        /// Steps of TLS and WebSocket handshakes that a core takes in one turn, beside all else it
+        /// does. One takes up to a millisecond.
+        handshakes_per_turn: usize = 4, within(1, 1024), "steps", Restart;
         /// Grace that connections get when the broker is told to stop.
         drain_s: u32 = 10, within(0, 3600), "s", Restart;
     }
@@ -138,6 +142,44 @@ section! {
         bytes_per_s: u32 = 0, within(0, FOREVER), "bytes/s", Restart;
         /// Bytes that may come in one go; 0 means a second's worth.
         bytes_burst: u32 = 0, within(0, FOREVER), "bytes", Restart;
+        /// Networks that connections may come from; left out, they may come from anywhere. Behind a
+        /// proxy it is the client's own address that counts.
+        allow_networks: List<Network> = List::default(), FREE, "", Restart;
+        /// Networks that connections may not come from, whatever `allow_networks` says.
+        deny_networks: List<Network> = List::default(), FREE, "", Restart;
+        /// Balancers that begin each connection with a PROXY header of version 1 or 2. Without it,
+        /// or from elsewhere, a connection is closed. Left out, there is no such header.
+        proxy_from: List<Network> = List::default(), FREE, "", Restart;
+        /// PEM files with the certificates of this server, each with those between it and its root;
+        /// they make this a TLS listener. Which one is used decides the name that the client asks
+        /// for; the first one serves all others. Names count from the directory of this file.
+        tls_certificate: List<Box<str>> = List::default(), FREE, "", Restart;
+        /// PEM files with the private keys, in the same order; a key may stand in the file of its
+        /// certificate.
+        tls_key: List<Box<str>> = List::default(), FREE, "", Restart;
+        /// The oldest version of TLS that is spoken.
+        tls_min_version: TlsVersion = TlsVersion::Tls12, FREE, "", Restart;
+        /// Whether clients show a certificate.
+        tls_client_certificate: TlsClientCertificate = TlsClientCertificate::Off, FREE, "", Restart;
+        /// PEM file with the authorities whose client certificates are believed.
+        tls_client_ca: PropertyText = PropertyText::default(), FREE, "", Restart;
+        /// Files with revocation lists of client certificates, PEM or DER. With any, each
+        /// certificate below a root needs a list of its issuer.
+        tls_client_crl: List<Box<str>> = List::default(), FREE, "", Restart;
+        /// Age at which the key of session tickets is replaced; all cores share it. 0 means that
+        /// sessions are not resumed.
+        tls_ticket_rotation_s: u32 = 21_600, within(0, 21_600), "s", Restart;
+        /// What of a client's certificate, or of the one that a PROXY header vouches for, is its
+        /// proven user name. Who shows none is checked by password.
+        certificate_user: CertificateUser = CertificateUser::Off, FREE, "", Restart;
+        /// Whether clients come by WebSocket; with certificates that is `wss`.
+        websocket: bool = false, FREE, "", Restart;
+        /// Paths that WebSocket clients may ask for; left out, any.
+        websocket_paths: List<Box<str>> = List::default(), FREE, "", Restart;
+        /// Origins that browsers may come from, such as `https://app.example`; left out, any.
+        websocket_origins: List<Box<str>> = List::default(), FREE, "", Restart;
+        /// Proxies whose X-Forwarded-For is believed.
+        websocket_proxies: List<Network> = List::default(), FREE, "", Restart;
     }
 }
 

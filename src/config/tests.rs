@@ -335,7 +335,11 @@ fn every_key_is_documented() {
 #[test]
 fn what_is_shown_reads_back() {
     fn text<S: Section>(section: &S) -> String {
+        // Some lists may be left out, but not written without anything in them.
+        let left_out =
+            |kind: &str, value: &str| value == "[]" && kind.ends_with("not an empty one");
         let pairs = S::keys().into_iter().zip(section.shown());
+        let pairs = pairs.filter(|(key, value)| !left_out(&key.kind, value));
         pairs.map(|(key, value)| format!("{} = {value}\n", key.name)).collect()
     }
     let mut config = Config::default();

@@ -12,6 +12,7 @@ pub mod process;
 pub mod reactor;
 pub mod signal;
 pub mod sleep;
+pub mod transport;
 pub mod usage;
 #[cfg(test)]
 mod tests;
@@ -23,3 +24,4 @@ pub use heartbeat::{Heart, HeartbeatSettings, Stage, Watcher};
 pub use reactor::{Reactor, ReactorSettings};
 pub use signal::{Requests, SignalThread, Stopping};
 pub use sleep::{Sleeper, Way};
+pub use transport::Door;

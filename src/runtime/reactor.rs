@@ -1,5 +1,8 @@
 //! The loop of one core: joins its [`Shard`] with its [`Driver`].
 //!
+//! What a connection comes through (TLS, WebSocket) lies between the two; a plain one has nothing
+//! there. Handshakes have a budget of their own in each turn, because one can take a millisecond.
+//!
 //! One turn: reap completions, let the shard tick, carry out its commands, send for every
 //! connection with output at most once, then go round, spin or sleep.
 //!
@@ -12,13 +15,15 @@ use super::heartbeat::{Heart, Stage};
 use super::process;
 use super::signal::{Requests, Stopping};
 use super::sleep::Sleeper;
+use super::transport::{Door, Fault, Progress, Transport, Transports};
 use super::usage::{Doing, Usage};
 use crate::auth::Desk;
-use crate::base::{ShardId, Time};
+use crate::base::{Chunk, ShardId, Time};
 use crate::mesh::Carried;
 use crate::net::{Driver, Event, SocketKey};
 use crate::shard::{Command, ConnectionKey, HostFigures, Measured, Shard};
-use std::collections::HashMap;
+use crate::transport::Flow;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -42,6 +47,8 @@ pub struct ReactorSettings {
     pub spin: Duration,
     /// Longest time that a drain may take.
     pub drain: Duration,
+    /// Steps of handshakes per turn.
+    pub handshakes: usize,
 }
 
 /// The loop of one core and what it needs between two turns.
@@ -51,6 +58,18 @@ pub struct Reactor {
     clock: Clock,
     settings: ReactorSettings,
     heart: Arc<Heart>,
+    /// What connections come through, by listener.
+    doors: Vec<Door>,
+    transports: Transports,
+    /// Connections whose handshake has input, in the order in which it came.
+    handshakes: VecDeque<ConnectionKey>,
+    /// Connections that move home as soon as their last send is done.
+    departing: Vec<ConnectionKey>,
+    /// Connections that have to send more before a packet can come.
+    unread: Vec<ConnectionKey>,
+    /// Unused buffers: plain text of one piece, and output of transports.
+    plain: Vec<u8>,
+    spare: Vec<Vec<u8>>,
     accepted: Vec<(u16, OwnedFd)>,
     ended: Vec<ConnectionKey>,
     released: Vec<ConnectionKey>,
@@ -103,6 +122,55 @@ impl Inflow {
     }
 }
 
+/// A connection on its way to another core.
+struct Moving {
+    fd: OwnedFd,
+    transport: Option<Box<Transport>>,
+}
+
+/// Where the bytes of a connection with a transport pass.
+struct Passage<'r> {
+    shard: &'r mut Shard,
+    transport: &'r mut Transport,
+    plain: &'r mut Vec<u8>,
+    pending: &'r mut Vec<ConnectionKey>,
+    unread: &'r mut Vec<ConnectionKey>,
+    ended: &'r mut Vec<ConnectionKey>,
+}
+
+/// The largest buffer of plain text that is kept.
+const PLAIN_KEPT: usize = 64 * 1024;
+
+impl Passage<'_> {
+    fn take(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        self.plain.clear();
+        let taken = self.transport.receive(bytes, self.plain);
+        if self.transport.has_output() {
+            self.pending.push(key);
+        }
+        let Progress { introduction, flow } = match taken {
+            Ok(progress) => progress,
+            Err(Fault(what)) => return self.shard.transport_failed(key, &what),
+        };
+        if let Some(introduction) = introduction
+            && !self.shard.introduce(key, introduction)
+        {
+            return;
+        }
+        if !self.plain.is_empty() {
+            self.shard.receive(key, self.plain);
+        } else if self.shard.awaits_connect(key) {
+            self.unread.push(key);
+        }
+        if flow == Flow::Ended {
+            self.ended.push(key);
+        }
+        if self.plain.capacity() > PLAIN_KEPT {
+            *self.plain = Vec::new();
+        }
+    }
+}
+
 /// What a turn found.
 struct Turn {
     busy: bool,
@@ -116,7 +184,7 @@ impl Reactor {
         clock: Clock,
         settings: ReactorSettings,
         heart: Arc<Heart>,
-        desk: Desk,
+        (desk, doors): (Desk, Vec<Door>),
     ) -> Reactor {
         Reactor {
             shard,
@@ -124,6 +192,13 @@ impl Reactor {
             clock,
             settings,
             heart,
+            doors,
+            transports: Transports::default(),
+            handshakes: VecDeque::new(),
+            departing: Vec::new(),
+            unread: Vec::new(),
+            plain: Vec::new(),
+            spare: Vec::new(),
             accepted: Vec::new(),
             ended: Vec::new(),
             released: Vec::new(),
@@ -188,6 +263,7 @@ impl Reactor {
         }
         let reaped = self.reap();
         self.take_events();
+        self.shake_hands();
         self.take_verdicts();
         self.heart.beat(now, Stage::Serve);
         let more = self.shard.tick();
@@ -195,12 +271,14 @@ impl Reactor {
         let commanded = self.carry_out(now);
         let sent = self.flush(now);
         self.laden = more || self.driver.is_ready(self.settings.completions as u32);
-        Ok(Turn { busy: more || commanded || sent || reaped > 0 })
+        let waiting = !self.handshakes.is_empty();
+        Ok(Turn { busy: more || commanded || sent || waiting || reaped > 0 })
     }
 
     fn reap(&mut self) -> usize {
         let Reactor { shard, driver, accepted, ended, released, pending, closing, inflow, .. } =
             self;
+        let Reactor { transports, handshakes, unread, plain, .. } = self;
         driver.reap(self.settings.completions, |event| match event {
             Event::Accepted { listener, fd } => accepted.push((listener, fd)),
             Event::AcceptFailed { listener, error } => {
@@ -208,7 +286,18 @@ impl Reactor {
             }
             Event::Received { key, bytes } => {
                 inflow.add(bytes.len());
-                shard.receive(key.to_key(), bytes);
+                match transports.get_mut(key) {
+                    None => shard.receive(key.to_key(), bytes),
+                    Some(transport) if transport.is_open() => {
+                        let mut passage =
+                            Passage { shard, transport, plain, pending, unread, ended };
+                        passage.take(key.to_key(), bytes);
+                    }
+                    Some(transport) => {
+                        transport.input.extend_from_slice(bytes);
+                        handshakes.push_back(key.to_key());
+                    }
+                }
             }
             Event::EndOfInput { key, .. } => ended.push(key.to_key()),
             Event::Sent { key, buffer } => {
@@ -228,7 +317,12 @@ impl Reactor {
 
     fn take_events(&mut self) {
         for (listener, fd) in self.accepted.drain(..) {
-            if let Some(key) = self.shard.open(listener, process::peer(&fd)) {
+            let peer = process::peer(&fd);
+            if let Some(key) = self.shard.open(listener, peer) {
+                let door = self.doors.get(usize::from(listener));
+                if let Some(transport) = door.and_then(|door| door.transport(peer)) {
+                    self.transports.insert(key.into(), transport);
+                }
                 self.driver.register(SocketKey::from(key), fd);
                 self.driver.read_once(SocketKey::from(key));
             }
@@ -238,7 +332,28 @@ impl Reactor {
         }
         for key in self.released.drain(..) {
             self.closing.remove(&key.to_bits());
+            self.transports.remove(key.into());
             self.shard.released(key);
+        }
+    }
+
+    /// Goes on with handshakes, at most a budget of them, and reads where one needs more.
+    fn shake_hands(&mut self) {
+        for _ in 0..self.settings.handshakes {
+            let Some(key) = self.handshakes.pop_front() else { break };
+            let Reactor { shard, transports, plain, pending, unread, ended, .. } = self;
+            let Some(transport) = transports.get_mut(key.into()) else { continue };
+            let input = std::mem::take(&mut transport.input);
+            Passage { shard, transport, plain, pending, unread, ended }.take(key, &input);
+            if transport.is_transparent() {
+                self.transports.remove(key.into());
+            }
+        }
+        for key in self.unread.drain(..) {
+            self.driver.read_once(key.into());
+        }
+        for key in self.ended.drain(..) {
+            self.shard.end_of_input(key);
         }
     }
 
@@ -285,9 +400,14 @@ impl Reactor {
     }
 
     fn hand_over(&mut self, key: ConnectionKey) {
-        if self.driver.is_idle(key.into()) {
+        let output = |transport: &mut Transport| transport.has_output();
+        let talks = self.transports.get_mut(key.into()).is_some_and(output);
+        if talks || self.driver.sending(key.into()) {
+            self.departing.push(key);
+        } else if self.driver.is_idle(key.into()) {
             let fd = self.driver.detach(key.into());
-            self.shard.hand_over(key, Box::new(fd));
+            let transport = self.transports.remove(key.into());
+            self.shard.hand_over(key, Box::new(Moving { fd, transport }));
         } else {
             // It is already on its way out.
             self.shard.end_of_input(key);
@@ -295,8 +415,14 @@ impl Reactor {
     }
 
     fn adopt(&mut self, key: ConnectionKey, carried: Carried) {
-        match carried.downcast::<OwnedFd>() {
-            Ok(fd) => self.driver.register(key.into(), *fd),
+        match carried.downcast::<Moving>() {
+            Ok(moving) => {
+                let Moving { fd, transport } = *moving;
+                self.driver.register(key.into(), fd);
+                if let Some(transport) = transport {
+                    self.transports.insert(key.into(), transport);
+                }
+            }
             Err(_) => self.shard.end_of_input(key),
         }
     }
@@ -312,6 +438,11 @@ impl Reactor {
             any |= self.flush_one(key, now);
         }
         self.pending = pending;
+        for key in std::mem::take(&mut self.departing) {
+            if self.driver.fd(key.into()).is_some() && !self.closing.contains_key(&key.to_bits()) {
+                self.hand_over(key);
+            }
+        }
         self.close_overdue(now);
         any
     }
@@ -320,7 +451,8 @@ impl Reactor {
         if self.driver.sending(key.into()) {
             return false;
         }
-        if let Some(chunk) = self.shard.take_output(key) {
+        let chunk = self.shard.take_output(key);
+        if let Some(chunk) = self.wrapped(key, chunk) {
             if let Err(chunk) = self.driver.send(key.into(), chunk) {
                 self.shard.sent(key, chunk);
             } else if !self.closing.contains_key(&key.to_bits()) || self.shard.has_output(key) {
@@ -331,6 +463,19 @@ impl Reactor {
             self.close(key, deadline.max(now));
         }
         true
+    }
+
+    /// Output as the socket gets it.
+    fn wrapped(&mut self, key: ConnectionKey, chunk: Option<Chunk>) -> Option<Chunk> {
+        let Some(transport) = self.transports.get_mut(key.into()) else { return chunk };
+        let taken = chunk.is_some();
+        let last = self.closing.contains_key(&key.to_bits()) && !self.shard.has_output(key);
+        let wire = transport.wrap(chunk, last, &mut self.spare);
+        if taken && wire.is_none() {
+            // Nobody is there to get it.
+            self.shard.sent(key, Vec::new());
+        }
+        wire
     }
 
     fn close(&mut self, key: ConnectionKey, deadline: Time) {

@@ -15,11 +15,24 @@ use super::session::SessionSlot;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Live};
-use crate::access::{Access, Action, Credentials, Names, Subject, Verdict};
+use crate::access::{Access, Action, Credentials, Identity, Names, Subject, Verdict};
 use crate::base::PacketId;
 use crate::codec::{Connect, Publish, QoS, ReasonCode, Version, Will};
 use crate::topic::{Subscription, TopicFilter, delayed};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// What the log says of an address that is not let in.
+pub(super) const ADDRESS_REFUSED: &str = "the listener does not let this address in";
+
+/// What the transport of a connection knows of its client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Introduction {
+    /// Where it really comes from.
+    pub peer: Option<SocketAddr>,
+    /// The user name that it has proven, by a certificate.
+    pub user: Option<Box<str>>,
+}
 
 /// What a CONNECT has to wait for, or why it is refused.
 pub(super) enum Unproven {
@@ -37,6 +50,33 @@ fn access(action: Action, topic: &str, qos: QoS, retain: bool) -> Access<'_> {
 }
 
 impl Shard {
+    /// Notes what the transport of a connection has found out; false: it is not let in.
+    pub fn introduce(&mut self, key: ConnectionKey, introduction: Introduction) -> bool {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return false };
+        if let Some(user) = introduction.user {
+            let identity = Identity { user, ..Identity::default() };
+            connection.standing = Standing::Proven(Box::new(identity));
+        }
+        let (listener, peer) = (connection.listener, introduction.peer);
+        connection.peer = peer;
+        if self.lets_in(listener, peer) {
+            return true;
+        }
+        self.tell_turned_away(listener, peer, ADDRESS_REFUSED);
+        self.end_connection(key, Ending::Refused);
+        false
+    }
+
+    /// Whether connections of `listener` may come from `peer`; counts those that may not.
+    pub(super) fn lets_in(&mut self, listener: u16, peer: Option<SocketAddr>) -> bool {
+        let Some(rules) = self.clients.settings.rules.get(usize::from(listener)) else {
+            return true;
+        };
+        let lets_in = peer.is_none_or(|peer| rules.lets_in(peer.ip()));
+        self.clients.counters.addresses_refused += u64::from(!lets_in);
+        lets_in
+    }
+
     /// Finds out who sends a CONNECT; asks the shell once where that takes long.
     pub(super) fn identify(
         &mut self,

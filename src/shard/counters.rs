@@ -187,6 +187,10 @@ counters! {
     taken_over,
     /// Connections closed because the peer broke the protocol.
     protocol_errors,
+    /// Connections closed because the peer broke the rules of TLS, WebSocket or a PROXY header.
+    transport_faults,
+    /// Connections closed because their address is not let in.
+    addresses_refused,
     /// Connections closed because their CONNECT did not arrive in time.
     connect_timeouts,
     /// Connections closed by their keep-alive.

@@ -242,6 +242,14 @@ impl Shard {
         ConnectionEvent { core: self.me, listener, peer, client_id: "", what }.log();
     }
 
+    /// Tells what is wrong below MQTT.
+    pub(super) fn tell_transport(&self, key: ConnectionKey, what: &str) {
+        let Some(connection) = self.clients.connections.get(key) else { return };
+        let listener = listener_name(&self.clients.settings, connection.listener);
+        let (ShardId(core), peer) = (self.me, Peer(connection.peer));
+        tracing::info!(core, listener, %peer, what, "transport error");
+    }
+
     /// Tells something of a connection whose client is known under `client_id`.
     pub(super) fn tell_of(&self, key: ConnectionKey, client_id: &str, what: Happening) {
         let Some(connection) = self.clients.connections.get(key) else { return };

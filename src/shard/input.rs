@@ -35,6 +35,10 @@ impl Shard {
             self.tell_turned_away(listener, peer, what);
             return None;
         }
+        if !self.lets_in(listener, peer) {
+            self.tell_turned_away(listener, peer, super::access::ADDRESS_REFUSED);
+            return None;
+        }
         if !self.admits_connection(listener) {
             return None;
         }
@@ -66,6 +70,19 @@ impl Shard {
             super::timers::Timer::ConnectDeadline(key),
         );
         key
+    }
+
+    /// Whether a connection has sent no whole CONNECT and is not waiting for anything.
+    pub fn awaits_connect(&self, key: ConnectionKey) -> bool {
+        let connection = self.clients.connections.get(key);
+        connection.is_some_and(|c| c.phase == Phase::Lobby && c.stalled.is_none())
+    }
+
+    /// The peer broke the rules of what its connection comes through, below MQTT.
+    pub fn transport_failed(&mut self, key: ConnectionKey, what: &str) {
+        self.clients.counters.transport_faults += 1;
+        self.tell_transport(key, what);
+        self.end_connection(key, Ending::Lost);
     }
 
     /// Bytes arrived on a connection.

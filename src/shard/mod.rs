@@ -56,6 +56,7 @@ mod timers;
 mod unsubscribe;
 mod waiting;
 
+pub use access::Introduction;
 pub use connection::{Connection, ConnectionKey};
 pub use counters::{Counters, DropCause};
 pub use events::{ConnectionEvent, Ending, Happening};

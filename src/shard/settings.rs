@@ -2,7 +2,7 @@
 
 use super::placement::{Placement, Route, Rule};
 use super::stats::Board;
-use crate::access::Policy;
+use crate::access::{Network, Policy};
 use crate::base::{Rate, ShardId};
 use crate::codec::{ReasonCode, Version};
 use crate::config::{
@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::index::Strategies;
 use crate::session::{OutboxLimits, Overflow};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -97,6 +98,18 @@ pub struct ListenerRules {
     pub messages: Option<Rate>,
     /// Bytes of one connection.
     pub bytes: Option<Rate>,
+    /// Networks that connections may come from; none: all.
+    pub allow: Arc<[Network]>,
+    /// Networks that they may not come from, even so.
+    pub deny: Arc<[Network]>,
+}
+
+impl ListenerRules {
+    /// Whether a connection may come from `address`.
+    pub fn lets_in(&self, address: IpAddr) -> bool {
+        let inside = |networks: &[Network]| networks.iter().any(|one| one.contains(address));
+        (self.allow.is_empty() || inside(&self.allow)) && !inside(&self.deny)
+    }
 }
 
 impl Default for ListenerRules {
@@ -122,6 +135,8 @@ impl From<&ListenerConfig> for ListenerRules {
             connects: Rate::new(listener.connects_per_s, 0),
             messages: Rate::new(listener.messages_per_s, listener.messages_burst),
             bytes: Rate::new(listener.bytes_per_s, listener.bytes_burst),
+            allow: listener.allow_networks.as_slice().into(),
+            deny: listener.deny_networks.as_slice().into(),
         }
     }
 }
