@@ -22,6 +22,7 @@ pub mod index;
 pub mod retain;
 pub mod mesh;
 pub mod config;
+pub mod transport;
 pub mod shard;
 // ---- the shell: feature `server` ----
 #[cfg(feature = "server")]
