@@ -124,6 +124,12 @@ impl Frames {
         self.closing
     }
 
+    /// Heap bytes held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.control.capacity()
+    }
+
     fn end(&mut self, payload: &[u8], wire: &mut Vec<u8>) {
         if !self.closing {
             put_frame(CLOSE, payload, wire);

@@ -193,7 +193,8 @@ fn check_handshake<'a>(fields: &Fields<'a>) -> Result<(&'a [u8], &'static str), 
     }
     let key = fields.only("Sec-WebSocket-Key").filter(|key| is_key(key));
     let key = key.ok_or(Refusal::bad("malformed WebSocket key"))?;
-    let offered = |name: &&str| fields.tokens("Sec-WebSocket-Protocol").any(|t| t == name.as_bytes());
+    let offered =
+        |name: &&str| fields.tokens("Sec-WebSocket-Protocol").any(|t| t == name.as_bytes());
     let protocol = PROTOCOLS.into_iter().find(offered);
     Ok((key, protocol.ok_or(Refusal::bad("WebSocket subprotocol mqtt not offered"))?))
 }
