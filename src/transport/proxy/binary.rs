@@ -29,6 +29,13 @@ const CLIENT_TLS: u8 = 0x01;
 /// It showed a certificate in this connection (0x02) or in the session that this one resumes.
 const CLIENT_CERTIFICATE: u8 = 0x02 | 0x04;
 
+/// One addition, and what is behind it.
+struct Addition<'a> {
+    kind: u8,
+    value: &'a [u8],
+    behind: &'a [u8],
+}
+
 /// Reads a header whose signature is known to be good as far as it goes.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Fault> {
     let Some(&[version_command, family, high, low]) = bytes.get(SIGNATURE.len()..FIXED) else {
@@ -94,7 +101,7 @@ fn put(header: &mut Header, source: IpAddr, destination: IpAddr, ports: [u8; 4])
 fn read_additions(whole: &[u8], additions: &[u8]) -> Result<Option<PeerTls>, Fault> {
     let (mut checked, mut tls) = (false, None);
     let mut rest = additions;
-    while let Some((kind, value, behind)) = addition(rest)? {
+    while let Some(Addition { kind, value, behind }) = addition(rest)? {
         match kind {
             TYPE_CRC if !checked => {
                 check(whole, value, whole.len() - behind.len())?;
@@ -109,8 +116,8 @@ fn read_additions(whole: &[u8], additions: &[u8]) -> Result<Option<PeerTls>, Fau
     Ok(tls.flatten())
 }
 
-/// The first addition of `bytes`: its type, its value and what is behind it.
-fn addition(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, Fault> {
+/// Splits the first addition off `bytes`, none if they are empty.
+fn addition(bytes: &[u8]) -> Result<Option<Addition<'_>>, Fault> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -118,7 +125,7 @@ fn addition(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, Fault> {
     let (&[kind, high, low], rest) = bytes.split_first_chunk().ok_or(cut)?;
     let len = usize::from(u16::from_be_bytes([high, low]));
     let (value, behind) = rest.split_at_checked(len).ok_or(cut)?;
-    Ok(Some((kind, value, behind)))
+    Ok(Some(Addition { kind, value, behind }))
 }
 
 /// Compares the checksum `value`, which ends at `end` of the header, where it counts as zeros.
@@ -138,7 +145,7 @@ fn read_tls(value: &[u8]) -> Result<Option<PeerTls>, Fault> {
     let (&[client, verify @ ..], mut rest) = value.split_first_chunk::<5>().ok_or(cut)?;
     let verified = verify == [0; 4] && client & CLIENT_CERTIFICATE != 0;
     let mut tls = PeerTls { verified, ..PeerTls::default() };
-    while let Some((kind, value, behind)) = addition(rest)? {
+    while let Some(Addition { kind, value, behind }) = addition(rest)? {
         match kind {
             TYPE_TLS_VERSION => put_text(&mut tls.version, value)?,
             TYPE_TLS_COMMON_NAME => put_text(&mut tls.common_name, value)?,
