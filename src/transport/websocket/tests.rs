@@ -156,6 +156,14 @@ fn requests_that_are_accepted() {
     }
 }
 
+/// Clients that draw their key as text leave bits behind the last byte.
+#[test]
+fn keys_of_simple_clients() {
+    let request = with("Sec-WebSocket-Key", Some("dGhlIHNhbXBsZSBub25jZR=="));
+    let answer = is_accepted(rules(9), &request).expect("accepted");
+    assert!(!answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the hash is of the text");
+}
+
 /// `mqtt` is chosen whenever it is offered [MQTT-6.0.0-3] [MQTT-6.0.0-4].
 #[test]
 fn subprotocols() {
