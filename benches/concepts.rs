@@ -2,7 +2,7 @@
 //! run. The counts of the `cost` bench tell more surely whether a change costs instructions; these
 //! tell what they cost on this processor.
 //!
-//! `cargo bench --bench concepts [-- NAME]`
+//! `cargo bench --bench concepts [-- NAME]` in `benches/`
 
 mod work;
 

@@ -1,9 +1,9 @@
 //! Instructions per operation of what runs for every message, counted by valgrind's callgrind:
 //! a count does not depend on how busy the machine is.
 //!
-//! `cargo bench --bench cost` counts and prints; with `-- --check` it fails where a count is more
-//! than 5 % above `benches/cost.txt`, with `-- --bless` it writes that file. The counts belong to
-//! one compiler: `--check` under another one only prints.
+//! `cargo bench --bench cost` in `benches/` counts and prints; with `-- --check` it fails where a
+//! count is more than 5 % above `cost.txt`, with `-- --bless` it writes that file. The counts
+//! belong to one compiler: `--check` under another one only prints.
 //!
 //! The program runs itself under callgrind, with `NAME ROUNDS`, twice per operation; the difference
 //! between the two is free of the setting-up.
@@ -19,7 +19,7 @@ use work::{WORKLOADS, Workload};
 
 /// A count may be this many percent above the recorded one.
 const TOLERANCE: f64 = 5.0;
-const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/cost.txt");
+const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cost.txt");
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();

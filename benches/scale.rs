@@ -1,9 +1,9 @@
 //! Where the broker stops scaling: 1 to 64 shards with their rings, driven in one thread, with the
 //! traffic between them and the instructions of each counted. `docs/SCALING.md` has the model.
 //!
-//! `cargo bench --bench scale` prints a table; `-- --json` one object per line; `-- --no-callgrind`
-//! leaves the instructions out; `-- --shape NAME` takes one shape; `-- --seed N` has other topics,
-//! homes and draws. Equal seeds give equal figures.
+//! `cargo bench --bench scale` in `benches/` prints a table; `-- --json` one object per line;
+//! `-- --no-callgrind` leaves the instructions out; `-- --shape NAME` takes one shape;
+//! `-- --seed N` has other topics, homes and draws. Equal seeds give equal figures.
 //!
 //! The program runs itself under callgrind with `--child SHAPE SHARDS SEED`. Each shard has a
 //! function of its own there, whose inclusive cost is what the shard has executed.

@@ -1,8 +1,8 @@
 //! What a large broker holds: heap bytes per subscription, retained message and idle connection of
 //! one shard, and what a message costs among so many, against a small one in the same run.
 //!
-//! `cargo bench --bench size` prints a table in half a minute; `-- N` has at most N entries instead
-//! of a million. Nanoseconds are the least of some rounds, and of this processor.
+//! `cargo bench --bench size` in `benches/` prints a table in half a minute; `-- N` has at most N
+//! entries instead of a million. Nanoseconds are the least of some rounds, and of this processor.
 
 mod counting;
 mod host;

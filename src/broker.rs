@@ -1,5 +1,6 @@
 //! Starting and stopping a broker from code.
 
+use crate::auth::{Desk, Judge, Provisions};
 use crate::base::ShardId;
 use crate::config::{Config, LimitsConfig, ListenerConfig, Sleep as ConfiguredSleep};
 use crate::mesh::{self, MeshEnd, MeshSettings};
@@ -45,25 +46,30 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Runs a broker with one shard for each of `places` until SIGTERM or SIGINT; calls `reload` on a
-/// thread of its own for each SIGHUP and takes over the live keys of what it gives.
+/// thread of its own for each SIGHUP and takes over the live keys and the provisions that it gives.
 ///
 /// # Errors
 /// The host refuses something that the broker needs, or a core failed while running.
 pub fn serve(
     config: &Config,
+    provisions: &Provisions,
     places: &[ShardPlace],
-    mut reload: impl FnMut() -> Option<Config> + Send + 'static,
+    mut reload: impl FnMut() -> Option<(Config, Provisions)> + Send + 'static,
 ) -> Result<(), StartError> {
     let driver = driver_settings(config);
     net::probe(&driver).map_err(|error| StartError::new(error.to_string(), error.remedy()))?;
     let clock = Clock::start();
-    let settings = shard_settings(config, places.len());
+    let settings =
+        Settings { policy: provisions.policy.clone(), ..shard_settings(config, places.len()) };
     let ends = mesh::build(places.len(), mesh_settings(config));
     let wakers = wakers(&ends).map_err(|error| out_of_files(&error))?;
     let requests = Arc::new(Requests::new(wakers.clone()));
     let listeners = bind_all(config, places.len())?;
     let hearts: Vec<Arc<Heart>> = places.iter().map(|_| Arc::default()).collect();
     hearts.iter().for_each(|heart| heart.beat(clock.now(), Stage::Begin));
+    let access = &config.access;
+    let judge = Judge::start(access.check_threads, access.check_queue, provisions);
+    let judge = Arc::new(judge.map_err(on_thread)?);
     let mut cores = Vec::new();
     for (at, (mesh, listeners)) in ends.into_iter().zip(listeners).enumerate() {
         let core = Core {
@@ -80,17 +86,16 @@ pub fn serve(
             },
             heart: hearts[at].clone(),
             requests: requests.clone(),
+            desk: judge.desk(waking(&wakers[at])),
         };
         let seat = Seat { shard: ShardId(places[at].shard as u8), cpu: places[at].cpu };
         cores.push((seat, move |_: Seat| core.run()));
     }
-    let on_thread = |error: io::Error| {
-        StartError::new(format!("a helper thread: {error}"), "raise the limit of threads")
-    };
     let told = requests.clone();
     let reload = move || {
-        if let Some(config) = reload() {
-            told.reconfigure(live(&config));
+        if let Some((config, provisions)) = reload() {
+            judge.replace(&provisions);
+            told.reconfigure(live(&config, &provisions));
         }
     };
     let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
@@ -103,11 +108,20 @@ fn wakers(ends: &[MeshEnd]) -> io::Result<Vec<Arc<Waker>>> {
     ends.iter()
         .map(|end| {
             let waker = Arc::new(Waker::new()?);
-            let bell = waker.clone();
-            end.bell().set_wake(Arc::new(move || bell.wake()));
+            end.bell().set_wake(waking(&waker));
             Ok(waker)
         })
         .collect()
+}
+
+fn waking(waker: &Arc<Waker>) -> Arc<dyn Fn() + Send + Sync> {
+    let waker = waker.clone();
+    Arc::new(move || waker.wake())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
+fn on_thread(error: io::Error) -> StartError {
+    StartError::new(format!("a helper thread: {error}"), "raise the limit of threads")
 }
 
 fn out_of_files(error: &io::Error) -> StartError {
@@ -166,6 +180,7 @@ struct Core {
     way: Way,
     heart: Arc<Heart>,
     requests: Arc<Requests>,
+    desk: Desk,
 }
 
 impl Core {
@@ -178,7 +193,7 @@ impl Core {
         }
         let sleeper = Sleeper::new(&driver, self.way).map_err(broken)?;
         let shard = Shard::new(self.settings, self.mesh, self.clock.now());
-        let reactor = Reactor::new(shard, driver, self.clock, self.reactor, self.heart);
+        let reactor = Reactor::new(shard, driver, self.clock, self.reactor, self.heart, self.desk);
         let shard = reactor.run(&self.requests, &sleeper).await.map_err(broken)?;
         Ok(shard.counters().clone())
     }
@@ -231,11 +246,12 @@ fn memory_bytes(config: &Config, shards: usize) -> usize {
 }
 
 /// What running shards take over.
-fn live(config: &Config) -> Live {
+fn live(config: &Config, provisions: &Provisions) -> Live {
     Live {
         session: config.session.clone(),
         topics: config.topics.clone(),
         limits: config.limits.clone(),
+        policy: provisions.policy.clone(),
     }
 }
 

@@ -17,16 +17,21 @@
 pub mod base;
 pub mod codec;
 pub mod topic;
+pub mod access;
 pub mod session;
 pub mod index;
 pub mod retain;
 pub mod mesh;
-pub mod config;
 pub mod transport;
+pub mod config;
 pub mod shard;
 // ---- the shell: feature `server` ----
 #[cfg(feature = "server")]
+pub mod tls;
+#[cfg(feature = "server")]
 pub mod net;
+#[cfg(feature = "server")]
+pub mod auth;
 #[cfg(feature = "server")]
 pub mod runtime;
 #[cfg(feature = "server")]

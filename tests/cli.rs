@@ -1,8 +1,11 @@
 //! The `corelane` command as a user meets it: output, words of refusal, exit codes.
 #![cfg(feature = "server")]
 
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Runs `corelane` and waits for its end.
 fn corelane(args: &[&str]) -> Output {
@@ -201,4 +204,107 @@ fn wrong_usage_exits_with_two() {
     for args in [&["--no-such-flag"][..], &["--log-level", "loud"], &["--allow-anonymous"]] {
         assert_eq!(corelane(args).status.code(), Some(2), "{args:?}");
     }
+}
+
+/// Runs `corelane` with `input` on standard input.
+fn corelane_with(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    // It may end without reading, where the file is at fault.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn passwd_creates_changes_and_deletes_users_and_keeps_the_rest() {
+    let file = File::new("users", "# ours\n");
+    let path = file.path();
+    std::fs::set_permissions(path, Permissions::from_mode(0o640)).expect("it is ours");
+    for (args, input, said) in [
+        (&["ann", "--groups", "staff"][..], "secret one\n", "ann created"),
+        (&["bob"], "secret two", "bob created"),
+        (&["ann"], "secret three", "ann changed"),
+        (&["bob", "--delete"], "", "bob deleted"),
+    ] {
+        let output = corelane_with(&[&["passwd", path], args].concat(), input);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).starts_with(said), "{}", stdout(&output));
+    }
+    let text = std::fs::read_to_string(path).expect("it is there");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, "# ours"));
+    assert!(lines[1].starts_with("ann:$argon2id$") && lines[1].ends_with(":staff"), "{text}");
+    let users = corelane::access::Users::parse(&text).expect("a valid file");
+    assert!(users.verify("ann", b"secret three") && !users.verify("ann", b"secret one"));
+    let mode = std::fs::metadata(path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640, "the mode stays");
+}
+
+#[test]
+fn passwd_refuses_what_it_cannot_do_and_leaves_the_file_alone() {
+    let file = File::new("faulty-users", "ann:plain\n");
+    let fresh = File::new("fresh-users", "");
+    for (args, input, said) in [
+        (&[file.path(), "bob"][..], "x", "line 1: the password is not hashed"),
+        (&[fresh.path(), "bob"], "", "the password is empty"),
+        (&[fresh.path(), "a:b"], "x", "may not be empty, begin with # or hold :"),
+        (&[fresh.path(), "bob", "--delete"], "", "has no user bob"),
+        (&["/dev/null/x", "bob"], "x", "can't be read"),
+    ] {
+        let output = corelane_with(&[&["passwd"], args].concat(), input);
+        assert_eq!(output.status.code(), Some(78), "{args:?}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    assert_eq!(std::fs::read_to_string(file.path()).expect("it is there"), "ann:plain\n");
+    assert_eq!(std::fs::read_to_string(fresh.path()).expect("it is there"), "");
+}
+
+#[test]
+fn acl_explain_names_the_rule_its_file_and_its_line() {
+    let more = File::new("more-rules", "[[acl]]\neffect = \"allow\"\ntopics = [\"shared/#\"]\n");
+    let text = format!(
+        "[access]\nacl_file = \"{}\"\n\n[[acl]]\neffect = \"allow\"\ngroups = [\"staff\"]\n\
+         topics = [\"u/%u/#\"]\n",
+        more.path()
+    );
+    let file = File::new("rules", &text);
+    let explain = |args: &[&str]| {
+        let output = corelane(&[&["acl", "explain", "--config", file.path()], args].concat());
+        (output.status.code(), stdout(&output), stderr(&output))
+    };
+    let own = ["--user", "ann", "--group", "staff", "--action", "publish", "--topic", "u/ann/a"];
+    let (code, said, _) = explain(&own);
+    assert_eq!(code, Some(0));
+    assert_eq!(said, format!("allowed: by rule 1 of {}, line 4\n", file.path()));
+    let (code, said, _) = explain(&["--action", "subscribe", "--topic", "$share/g/shared/+"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(said, format!("allowed: by rule 1 of {}, line 1\n", more.path()));
+    let (code, said, _) = explain(&["--action", "subscribe", "--topic", "u/ann/#"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(said, "denied: no rule applies, and what no rule allows is denied\n");
+    let (code, _, said) = explain(&["--action", "publish", "--topic", "a/#"]);
+    assert_eq!(code, Some(78));
+    assert!(said.contains("no topic name"), "{said}");
+    let (code, _, said) = explain(&["--action", "publish", "--topic", "a", "--listener", "cellar"]);
+    assert_eq!(code, Some(78));
+    assert!(said.contains("cellar") && said.contains("name one of tcp"), "{said}");
+}
+
+#[test]
+fn check_reads_the_files_that_are_named() {
+    let users = File::new("check-users", "ann:plain\n");
+    let text = format!("[access]\npassword_file = \"{}\"\n", users.path());
+    let file = File::new("check-files", &text);
+    let output = corelane(&["check", "--config", file.path()]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains(&format!("{} has one fault", users.path())));
+    let file = File::new("check-gone", "[access]\nacl_file = \"nowhere.toml\"\n");
+    let output = corelane(&["check", "--config", file.path()]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("nowhere.toml") && stderr(&output).contains("can't be read"));
 }

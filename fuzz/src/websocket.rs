@@ -7,10 +7,10 @@
 //! * nothing comes out that did not come in: packets are no longer than the input, nor is what
 //!   answers frames.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use corelane::transport::websocket::{Rules, WebSocket};
-use corelane::transport::{Flow, Layer};
+use corelane::transport::{Flow, Rules, WebSocket};
 
 const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -28,6 +28,7 @@ enum Deed {
 struct Outcome {
     plain: Vec<u8>,
     wire: Vec<u8>,
+    forwarded: Vec<IpAddr>,
     /// Of the input the faults and the end, in order; the same end is noted once.
     ends: Vec<Result<Flow, &'static str>>,
 }
@@ -50,14 +51,16 @@ pub fn run(data: &[u8]) {
 
 fn feed<'a>(pieces: impl Iterator<Item = &'a [u8]>, deed: Deed) -> Outcome {
     let rules = Rules {
-        paths: Arc::new([Box::from("/mqtt")]),
-        origins: Arc::new([Box::from("https://a")]),
+        paths: Box::new([Box::from("/mqtt")]),
+        origins: Box::new([Box::from("https://a")]),
         max_frame: 300,
     };
-    let mut layer = WebSocket::new(rules);
+    let mut layer = WebSocket::new(Arc::new(rules));
     let (mut plain, mut wire, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut forwarded = Vec::new();
     for piece in pieces {
-        let flow = layer.receive(piece, &mut plain, &mut wire).map_err(|fault| fault.what);
+        let flow = layer.receive(piece, &mut plain, &mut wire, &mut forwarded);
+        let flow = flow.map_err(|fault| fault.what);
         if flow != Ok(Flow::Open) {
             assert!(!layer.is_open());
             if ends.is_empty() {
@@ -74,8 +77,8 @@ fn feed<'a>(pieces: impl Iterator<Item = &'a [u8]>, deed: Deed) -> Outcome {
             Deed::Close => {}
         }
     }
-    assert!(layer.take_forwarded().len() <= 16);
-    Outcome { plain, wire, ends }
+    assert!(forwarded.len() <= 16);
+    Outcome { plain, wire, forwarded, ends }
 }
 
 fn check(outcome: &Outcome, input: usize) {

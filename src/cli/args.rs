@@ -17,9 +17,11 @@ Examples:
   corelane topology                         draw the host and where shards would run
   corelane topology --plan                  the same, and what each shard owns by a rule
   corelane tune                             what the host lacks, and the commands that mend it
+  corelane passwd users.txt ann             give a user a password
+  corelane acl explain --help               which rule lets a client do what
 
-Exit codes: 0 done, 1 tune found the host wanting, 2 wrong usage, 70 a core failed while running,
-78 the configuration or the host does not allow a start.";
+Exit codes: 0 done, 1 tune found the host wanting or acl explain a denial, 2 wrong usage, 70 a core
+failed while running, 78 the configuration or the host does not allow a start.";
 
 const TUNE: &str = "\
 Nothing is changed unless --apply or --undo is given. Each need has a severity: \"blocks\" (the
@@ -39,6 +41,26 @@ dual-socket, low-latency, power-saving.
 Exit codes: 0 the host is fit (with --apply and --undo: all is done), 1 something of severity
 \"blocks\" or \"limits\" is not met (or not all is done), 2 wrong usage, 78 the configuration has
 faults.";
+
+const PASSWD: &str = "\
+The password is asked for twice on a terminal, else it is the first line of standard input. The file
+is replaced as a whole, so a broker that reads it meanwhile sees the old one or the new one; SIGHUP
+makes a running broker read it again. Hashes are argon2id; lines that mosquitto_passwd wrote stay as
+they are.
+
+Examples:
+  corelane passwd users.txt ann                       create ann, or change the password
+  corelane passwd users.txt ann --groups staff,night  the same, and set the groups
+  printf '%s' \"$PASSWORD\" | corelane passwd users.txt ann
+  corelane passwd users.txt ann --delete";
+
+const EXPLAIN: &str = "\
+Examples:
+  corelane acl explain --config corelane.toml --user ann --client c1 \\
+      --action publish --topic sensors/c1/state
+  corelane acl explain --config corelane.toml --action subscribe --topic 'sensors/#'
+
+Exit codes: 0 allowed, 1 denied, 2 wrong usage, 78 the configuration has faults.";
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker: one thread per core, nothing shared between cores.
 #[derive(Parser, Debug)]
@@ -66,6 +88,71 @@ pub enum Command {
     /// Check the host for what the broker needs of it, and mend it when asked to
     #[command(after_help = TUNE)]
     Tune(TuneArgs),
+    /// Create, change or delete a user in a password file
+    #[command(after_help = PASSWD)]
+    Passwd(PasswdArgs),
+    /// Rules about what clients may do
+    #[command(subcommand)]
+    Acl(AclCommand),
+}
+
+/// The subcommands of `acl`.
+#[derive(Subcommand, Debug)]
+pub enum AclCommand {
+    /// Say whether a client may publish or subscribe, and which rule on which line says so
+    #[command(after_help = EXPLAIN)]
+    Explain(ExplainArgs),
+}
+
+/// Options of `passwd`.
+#[derive(clap::Args, Debug)]
+pub struct PasswdArgs {
+    /// The password file; made if it is not there
+    pub file: PathBuf,
+    /// The user name
+    pub user: String,
+    /// Groups that rules can name, separated by commas; left out, they stay as they are
+    #[arg(long, value_name = "LIST", conflicts_with = "delete")]
+    pub groups: Option<String>,
+    /// Delete the user
+    #[arg(long)]
+    pub delete: bool,
+}
+
+/// Options of `acl explain`.
+#[derive(clap::Args, Debug)]
+pub struct ExplainArgs {
+    /// The configuration file (TOML)
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The user name as it would be proven; left out, the client is anonymous
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The client id
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub client: String,
+    /// A topic, or for subscribe a filter
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: String,
+    /// What the client wants
+    #[arg(long, value_name = "ACTION", value_parser = ["publish", "subscribe"])]
+    pub action: String,
+    /// QoS of the message, or the one asked for
+    #[arg(long, value_name = "0|1|2", default_value = "0")]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: u8,
+    /// The message has the RETAIN flag
+    #[arg(long)]
+    pub retain: bool,
+    /// Groups of the user, instead of those in the password file
+    #[arg(long, value_name = "GROUP")]
+    pub group: Vec<String>,
+    /// The listener that the client comes by, by its name; left out, the first one
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    pub address: Option<std::net::IpAddr>,
 }
 
 /// Options of `serve`.

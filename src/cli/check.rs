@@ -11,6 +11,7 @@ use crate::config::explain;
 /// The file can't be read or has faults.
 pub fn run(args: &CheckArgs) -> Result<(), Refusal> {
     let config = effective::file(args.config.as_deref())?;
+    effective::provisions(&config, args.config.as_deref())?;
     let title = match &args.config {
         Some(path) => format!("{} is valid", path.display()),
         None => "No file given; these are the defaults".into(),

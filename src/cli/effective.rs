@@ -3,6 +3,7 @@
 
 use super::args::{CoreArgs, ServeArgs};
 use super::refusal::Refusal;
+use crate::auth::Provisions;
 use crate::base::MAX_SHARDS;
 use crate::config::{self, Choice, Config, Cpus, Fault, ListenerConfig, LogLevel};
 use std::path::Path;
@@ -33,6 +34,12 @@ pub fn serve(args: &ServeArgs) -> Result<Config, Refusal> {
         config.log.level = level;
     }
     refuse(&faults).map(|()| config)
+}
+
+/// What the files say that `config`, read from `file`, names.
+pub fn provisions(config: &Config, file: Option<&Path>) -> Result<Provisions, Refusal> {
+    let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    Ok(Provisions::read(config, directory)?)
 }
 
 /// The listeners that `--listen` names.

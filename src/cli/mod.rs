@@ -6,17 +6,19 @@
 //! * every refusal names what is wrong and what mends it, and ends with exit code 78,
 //!   or 70 where the broker was already running.
 
+mod acl;
 pub mod args;
 mod check;
 mod effective;
 mod load;
 mod log;
+mod passwd;
 mod refusal;
 mod serve;
 mod topology;
 mod tune;
 
-use args::{Args, Command};
+use args::{AclCommand, Args, Command};
 use clap::Parser;
 use refusal::Refusal;
 use std::io::Write;
@@ -26,7 +28,8 @@ use std::process::ExitCode;
 /// does not restart in vain.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Exit code of `corelane tune` where the host falls short of what the broker needs.
+/// Exit code of `corelane tune` where the host falls short of what the broker needs, and of
+/// `corelane acl explain` where the client may not.
 pub const EXIT_WANTING: u8 = 1;
 
 /// Exit code of a broker that failed while it was running (EX_SOFTWARE): a restart may help.
@@ -42,6 +45,8 @@ pub fn run() -> ExitCode {
         Some(Command::Check(check)) => check::run(check).map(|()| true),
         Some(Command::Topology(topology)) => topology::run(topology).map(|()| true),
         Some(Command::Tune(tune)) => tune::run(tune),
+        Some(Command::Passwd(passwd)) => passwd::run(passwd).map(|()| true),
+        Some(Command::Acl(AclCommand::Explain(explain))) => acl::run(explain),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

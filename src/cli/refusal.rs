@@ -1,5 +1,6 @@
 //! Why a command ends without having done its work.
 
+use crate::auth::ReadError;
 use crate::broker::StartError;
 use crate::config::Fault;
 use std::fmt;
@@ -20,6 +21,11 @@ impl Refusal {
 
     /// A refusal of a configuration from `source` for all of its faults.
     pub fn faulty(source: &str, faults: &[Fault]) -> Refusal {
+        Refusal::listed(source, faults)
+    }
+
+    /// A refusal of what `source` holds for all of its faults.
+    pub fn listed(source: &str, faults: &[impl fmt::Display]) -> Refusal {
         let count = match faults.len() {
             1 => "one fault".into(),
             count => format!("{count} faults"),
@@ -32,6 +38,12 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Refusal {
+        Refusal::listed(&error.file.display().to_string(), &error.faults)
     }
 }
 

@@ -4,6 +4,7 @@ use super::args::ServeArgs;
 use super::effective::{self, Source};
 use super::log::Log;
 use super::refusal::Refusal;
+use crate::auth::Provisions;
 use crate::broker;
 use crate::config::{self, Config};
 use std::path::Path;
@@ -25,25 +26,28 @@ pub const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 /// The configuration has faults, or the host does not allow a start.
 pub fn run(args: &ServeArgs) -> Result<(), Refusal> {
     let config = effective::serve(args)?;
+    let provisions = effective::provisions(&config, args.config.as_deref())?;
     let log = Arc::new(Log::start(&config.log));
     let source = Source { file: args.config.as_deref(), cores: &args.cores };
     let (_, plan) = effective::place(&config, source)?;
     check_host(&config, plan.shards.len())?;
     greet(&config, &plan);
     let (args, mut running) = (args.clone(), config.clone());
-    broker::serve(&config, &plan.shards, move || reload(&args, &log, &mut running))?;
+    broker::serve(&config, &provisions, &plan.shards, move || reload(&args, &log, &mut running))?;
     Ok(())
 }
 
-/// Reads the configuration again. Gives what runs from then on: its live keys taken over; says
-/// which those are, and which others differ from what runs.
-fn reload(args: &ServeArgs, log: &Log, running: &mut Config) -> Option<Config> {
+/// Reads the configuration and the files that it names again. Gives what runs from then on: its
+/// live keys taken over; says which those are, and which others differ from what runs.
+fn reload(args: &ServeArgs, log: &Log, running: &mut Config) -> Option<(Config, Provisions)> {
     let read = effective::serve(args).and_then(|new| {
         let merged = config::taken_over(running, &new);
         let merged = merged.map_err(|faults| Refusal::faulty("with what runs, the file", &faults));
-        Ok((merged?, new))
+        let merged = merged?;
+        let provisions = effective::provisions(&merged, args.config.as_deref())?;
+        Ok((merged, provisions, new))
     });
-    let (merged, new) = match read {
+    let (merged, provisions, new) = match read {
         Ok(read) => read,
         Err(refusal) => {
             for line in refusal.to_string().lines() {
@@ -63,7 +67,7 @@ fn reload(args: &ServeArgs, log: &Log, running: &mut Config) -> Option<Config> {
         warn!("these changes need a restart: {waiting}");
     }
     running.clone_from(&merged);
-    Some(merged)
+    Some((merged, provisions))
 }
 
 /// Raises the limit of open files, refuses a host that blocks the start and logs what limits it.

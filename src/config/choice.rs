@@ -183,3 +183,47 @@ choice! {
         "never" => Never,
     }
 }
+
+choice! {
+    /// What a rule about access does where it applies.
+    pub enum Effect {
+        /// Lets the client.
+        "allow" => Allow,
+        /// Does not let it.
+        "deny" => Deny,
+    }
+}
+
+choice! {
+    /// What a rule about access is about.
+    pub enum TopicAction {
+        /// PUBLISH and wills.
+        "publish" => Publish,
+        /// SUBSCRIBE.
+        "subscribe" => Subscribe,
+        /// Both.
+        "both" => Both,
+    }
+}
+
+choice! {
+    /// Which RETAIN flag of a PUBLISH a rule about access is about.
+    pub enum RetainFlag {
+        /// Either.
+        "any" => Any,
+        /// Only messages to be retained.
+        "set" => Set,
+        /// Only messages not to be retained.
+        "clear" => Clear,
+    }
+}
+
+choice! {
+    /// What an MQTT 3.x client gets for a PUBLISH that is denied.
+    pub enum DeniedPublish {
+        /// The message is dropped and counted, and acknowledged if the client waits for that.
+        "drop" => Drop,
+        /// The connection is closed.
+        "close" => Close,
+    }
+}

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::key::{Reload, Section};
 use super::read::Scan;
-use super::{Config, LimitsConfig, SessionConfig, TopicsConfig, relation};
+use super::{AccessConfig, Config, LimitsConfig, SessionConfig, TopicsConfig, relation};
 use std::ops::Range;
 
 /// A key whose values differ. Pure value.
@@ -37,6 +37,12 @@ pub fn taken_over(running: &Config, new: &Config) -> Result<Config, Vec<Fault>> 
             exclusive: topics.exclusive,
             ..running.topics.clone()
         },
+        access: AccessConfig {
+            check_threads: running.access.check_threads,
+            check_queue: running.access.check_queue,
+            ..new.access.clone()
+        },
+        acl: new.acl.clone(),
         log: new.log.clone(),
         ..running.clone()
     };
@@ -58,6 +64,10 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let single: Range<usize> = counts[0].min(counts[1])..counts[0].max(counts[1]);
     let whole = |at| Difference { path: format!("listener[{at}]"), reload: Reload::Restart };
     paths.extend(single.map(whole));
+    section("access", &old.access, &new.access, &mut paths);
+    if old.acl != new.acl {
+        paths.push(Difference { path: "acl".into(), reload: Reload::Live });
+    }
     section("topics", &old.topics, &new.topics, &mut paths);
     section("session", &old.session, &new.session, &mut paths);
     section("protocol", &old.protocol, &new.protocol, &mut paths);
@@ -108,7 +118,7 @@ mod tests {
         let running = Config::default();
         let sections = table::sections();
         let shown = sections.iter().filter(|one| {
-            ["topics", "session", "protocol", "limits", "sys", "log"].contains(&one.name)
+            ["access", "topics", "session", "protocol", "limits", "sys", "log"].contains(&one.name)
         });
         let text: String = shown.map(changed).collect();
         // As the relations want it.
@@ -141,6 +151,7 @@ mod tests {
         assert_eq!(paths(&old, &old), Vec::<String>::new());
         let text = "
             runtime.shards = 2
+            access.check_queue = 3
             topics.depth = 3
             session.max_inflight = 7
             protocol.maximum_qos = 1
@@ -152,12 +163,16 @@ mod tests {
             [[listener]]
             name = \"two\"
             address = \"127.0.0.1:1884\"
+            [[acl]]
+            topics = [\"a\"]
         ";
         let new = parse(text).expect("a valid text");
         let expected = [
             "runtime.shards",
             "listener[0].lobby",
             "listener[1]",
+            "access.check_queue",
+            "acl",
             "topics.depth",
             "session.max_inflight",
             "protocol.maximum_qos",
@@ -170,6 +185,6 @@ mod tests {
         let shown = crate::config::table::sections();
         // What has a dot in its name is the value of a key.
         let tables = shown.iter().filter(|one| !one.name.contains('.'));
-        assert_eq!(tables.count(), 8, "a new section is compared, too");
+        assert_eq!(tables.count(), 10, "a new section is compared, too");
     }
 }

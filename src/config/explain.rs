@@ -118,6 +118,10 @@ fn values(config: &Config, out: &mut String) -> std::fmt::Result {
     for listener in &config.listeners {
         section("[[listener]]", listener, out)?;
     }
+    section("[access]", &config.access, out)?;
+    for rule in &config.acl {
+        section("[[acl]]", rule, out)?;
+    }
     section("[topics]", &config.topics, out)?;
     section("[session]", &config.session, out)?;
     section("[protocol]", &config.protocol, out)?;

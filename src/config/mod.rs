@@ -6,6 +6,7 @@
 //! * a [`Config`] that [`parse`] gave is valid: nobody checks it again;
 //! * no file is read here; the text is an argument.
 
+pub mod access;
 pub mod choice;
 mod cpus;
 mod difference;
@@ -26,9 +27,10 @@ mod topic;
 #[cfg(test)]
 mod tests;
 
+pub use crate::access::ClientPattern;
 pub use choice::{
-    Choice, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect,
-    RewriteAction, Route, SendRetained, Sleep,
+    Choice, DeniedPublish, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion,
+    Redirect, RewriteAction, Route, SendRetained, Sleep,
 };
 pub use cpus::{Cpus, Numbers};
 pub use difference::{Difference, differences, taken_over};
@@ -37,15 +39,15 @@ pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};
 pub use name::{ListenerName, PropertyText, TopicPrefix};
 pub use pace::{Micros, Pace};
-pub use parse::{line_of, listener, parse};
+pub use parse::{acl, line_of, listener, parse};
 pub use reference::reference;
 pub use relation::{fixed_bytes, named_shards};
 pub use table::{
-    AutoSubscribeRule, ClientPinRule, DepthRule, LimitsConfig, ListenerConfig, LogConfig, PinRule,
-    ProtocolConfig, RewriteRule, RouteRule, RuntimeConfig, SessionConfig, ShareRule, SysConfig,
-    TopicsConfig,
+    AccessConfig, AclRule, AutoSubscribeRule, ClientPinRule, DepthRule, LimitsConfig,
+    ListenerConfig, LogConfig, PinRule, ProtocolConfig, RewriteRule, RouteRule, RuntimeConfig,
+    SessionConfig, ShareRule, SysConfig, TopicsConfig,
 };
-pub use topic::{ClientPattern, RuleFilter};
+pub use topic::RuleFilter;
 
 /// Everything that can be configured. Pure value, any core; `Config::default()` is what runs
 /// without a file.
@@ -55,6 +57,10 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// Where clients connect; never empty.
     pub listeners: Vec<ListenerConfig>,
+    /// Who can prove a name.
+    pub access: AccessConfig,
+    /// Rules about what clients may do, in order.
+    pub acl: Vec<AclRule>,
     /// Ownership and routing of topics.
     pub topics: TopicsConfig,
     /// What a session may hold.
@@ -74,6 +80,8 @@ impl Default for Config {
         Config {
             runtime: RuntimeConfig::default(),
             listeners: vec![ListenerConfig::default()],
+            access: AccessConfig::default(),
+            acl: Vec::new(),
             topics: TopicsConfig::default(),
             session: SessionConfig::default(),
             protocol: ProtocolConfig::default(),

@@ -4,14 +4,15 @@ use super::fault::Fault;
 use super::key::Section;
 use super::read::{Given, Scan};
 use super::relation;
-use super::table::ListenerConfig;
+use super::table::{AccessConfig, AclRule, ListenerConfig};
 use super::{Config, ListenerName};
 use std::net::SocketAddr;
 use toml::de::DeTable;
 
 /// Names that may stand at the top of the text.
-const SECTIONS: [&str; 8] =
-    ["runtime", "listener", "topics", "session", "protocol", "limits", "sys", "log"];
+const SECTIONS: [&str; 10] = [
+    "runtime", "listener", "access", "acl", "topics", "session", "protocol", "limits", "sys", "log",
+];
 
 /// Reads a configuration. Keys left out have their defaults; the empty text is the default
 /// configuration.
@@ -44,9 +45,12 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
     for name in root.keys().filter(|name| !SECTIONS.contains(&name.get_ref().as_ref())) {
         scan.unknown(name, "", SECTIONS.into_iter());
     }
+    let access: AccessConfig = scan.table(root);
     Config {
         runtime: scan.table(root),
-        listeners: listeners(root, scan),
+        listeners: listeners(root, access.password_file.given().is_some(), scan),
+        access,
+        acl: rules(root, scan),
         topics: scan.table(root),
         session: scan.table(root),
         protocol: scan.table(root),
@@ -56,14 +60,45 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
     }
 }
 
-fn listeners(root: &DeTable<'_>, scan: &mut Scan) -> Vec<ListenerConfig> {
+/// Reads a file of rules, `[[acl]]` and nothing else, about clients of `listeners`.
+///
+/// # Errors
+/// Every fault of the text in the order of its lines.
+pub fn acl(text: &str, listeners: &[ListenerConfig]) -> Result<Vec<AclRule>, Vec<Fault>> {
+    let mut scan = Scan::new(text);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let root = root.get_ref();
+    for name in root.keys().filter(|name| name.get_ref() != AclRule::NAME) {
+        scan.unknown(name, "", std::iter::once(AclRule::NAME));
+    }
+    let rules = rules(root, &mut scan);
+    if errors.is_empty() {
+        relation::check_acl(&rules, listeners, &mut scan);
+    } else {
+        refuse_syntax(&errors, &mut scan);
+    }
+    let faults = scan.into_faults();
+    if faults.is_empty() { Ok(rules) } else { Err(faults) }
+}
+
+fn rules(root: &DeTable<'_>, scan: &mut Scan) -> Vec<AclRule> {
+    let name = AclRule::NAME;
+    let Some(value) = root.get(name) else { return Vec::new() };
+    scan.repeated(&Given { value: value.get_ref(), span: value.span(), path: name.into() })
+}
+
+fn listeners(root: &DeTable<'_>, proven: bool, scan: &mut Scan) -> Vec<ListenerConfig> {
     let name = ListenerConfig::NAME;
     let Some(value) = root.get(name) else { return vec![ListenerConfig::default()] };
     let given = Given { value: value.get_ref(), span: value.span(), path: name.into() };
-    let listeners: Vec<ListenerConfig> = scan.repeated(&given);
-    for (at, listener) in listeners.iter().enumerate() {
+    let mut listeners: Vec<ListenerConfig> = scan.repeated(&given);
+    for (at, listener) in listeners.iter_mut().enumerate() {
         let written = scan.line_of(&format!("{name}[{at}].allow_anonymous")).is_some();
         if let (false, Some((reason, remedy))) = (written, exposed(listener.address)) {
+            if proven {
+                listener.allow_anonymous = false;
+                continue;
+            }
             let key = format!("{name}[{at}].address");
             let remedy = format!("write allow_anonymous = true or false, {remedy}");
             scan.file(Fault { line: scan.line_of(&key), key, reason, remedy });

@@ -1,8 +1,9 @@
 //! What must hold between two keys, and between entries of one list.
 
+use super::choice::{RetainFlag, TopicAction};
 use super::fault::Fault;
 use super::read::Scan;
-use super::{Choice, Config, Cpus};
+use super::{AclRule, Choice, Config, Cpus, ListenerConfig};
 use crate::topic::{Captures, Identity, Subscription};
 use std::collections::BTreeMap;
 
@@ -103,6 +104,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
     pinned_shards(config, scan);
     housekeeping(config, scan);
     rewrites(config, scan);
+    check_acl(&config.acl, &config.listeners, scan);
     auto_subscriptions(config, scan);
     let topics = &config.topics;
     let prefixes = topics.r#override.iter().map(|rule| rule.prefix.as_str());
@@ -225,6 +227,41 @@ fn housekeeping(config: &Config, scan: &mut Scan) {
         let reason = format!("CPU {cpu} is to carry a shard, runtime.cpus names it");
         let remedy = "name it in one of the two".into();
         scan.file(Fault { line: scan.line_of(key), key: key.into(), reason, remedy });
+    }
+}
+
+/// Files a fault for each rule about access that does not say what it means.
+pub fn check_acl(rules: &[AclRule], listeners: &[ListenerConfig], scan: &mut Scan) {
+    for (at, rule) in rules.iter().enumerate() {
+        let path = format!("acl[{at}]");
+        if scan.is_faulty(&path) {
+            continue;
+        }
+        let mut file = |key: &str, reason: &str, remedy: &str| {
+            let key = format!("{path}{key}");
+            let (line, reason) = (scan.line_of(&key), reason.to_owned());
+            scan.file(Fault { line, key, reason, remedy: remedy.into() });
+        };
+        if rule.topics.as_slice().is_empty() {
+            file("", "topics is missing", "add topics = [\"#\"] or those that are meant");
+        }
+        if rule.anonymous
+            && !(rule.users.as_slice().is_empty() && rule.groups.as_slice().is_empty())
+        {
+            file(".anonymous", "anonymous clients have no user and no group", "leave one out");
+        }
+        if rule.qos.as_slice().iter().any(|qos| *qos > 2) {
+            file(".qos", "there are QoS 0, 1 and 2", "use some of [0, 1, 2]");
+        }
+        if rule.retain != RetainFlag::Any && rule.action != TopicAction::Publish {
+            file(".retain", "only PUBLISH has RETAIN", "write action = \"publish\" as well");
+        }
+        let known = |name: &str| listeners.iter().any(|l| l.name.as_str() == name);
+        if let Some(name) = rule.listeners.as_slice().iter().find(|name| !known(name)) {
+            // Such a rule would never apply.
+            let reason = format!("there is no listener \"{name}\"");
+            file(".listeners", &reason, "name one of [[listener]]");
+        }
     }
 }
 

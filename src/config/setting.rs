@@ -1,8 +1,8 @@
 //! How single values are read from TOML and written back.
 
 use super::choice::{
-    Choice, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect,
-    RewriteAction, Route, SendRetained, Sleep,
+    Choice, DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow, Profile,
+    ProtocolVersion, Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep, TopicAction,
 };
 use super::key::{Bounds, Key, Section};
 use super::name::PropertyText;
@@ -138,7 +138,8 @@ macro_rules! words {
     )+ };
 }
 words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
-words!(Profile, RewriteAction, SendRetained, ShareStrategy);
+words!(Profile, RewriteAction, SendRetained, ShareStrategy, Effect, TopicAction, RetainFlag);
+words!(DeniedPublish);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(

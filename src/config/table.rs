@@ -4,9 +4,10 @@
 //! A row reads `key: type = default, bounds, unit, reload;`. Nothing about a key is written
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
+use super::access::List;
 use super::choice::{
-    LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion, Redirect, RewriteAction,
-    Route, SendRetained, Sleep,
+    DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion,
+    Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep, TopicAction,
 };
 use super::cpus::{Cpus, Numbers};
 use super::filter::LogFilter;
@@ -15,7 +16,8 @@ use super::name::{GroupLabel, ListenerName, PropertyText, TopicPrefix};
 use super::pace::Micros;
 use super::read::Scan;
 use super::setting::Setting;
-use super::topic::{ClientPattern, RuleFilter};
+use super::topic::RuleFilter;
+use crate::access::{ClientPattern, Network, Pattern};
 use crate::index::ShareStrategy;
 use crate::topic::Template;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -103,7 +105,8 @@ section! {
         /// session lives where its client id belongs all the same.
         shards: Numbers = Numbers::default(), FREE, "", Restart;
         /// Whether clients without credentials are let in. Left out, it is `true` on a loopback
-        /// address; for any other address it must be written.
+        /// address; on any other it is `false` where there is an `access.password_file`, and must
+        /// be written where there is none.
         allow_anonymous: bool = true, FREE, "", Restart;
         /// Most connections of this listener on one core.
         max_connections: usize = 1_000_000, within(1, 16_777_216), "connections", Restart;
@@ -135,6 +138,59 @@ section! {
         bytes_per_s: u32 = 0, within(0, FOREVER), "bytes/s", Restart;
         /// Bytes that may come in one go; 0 means a second's worth.
         bytes_burst: u32 = 0, within(0, FOREVER), "bytes", Restart;
+    }
+}
+
+section! {
+    /// Who can prove a name, and where further rules stand. SIGHUP makes a running broker read both
+    /// files again.
+    "access", Table => pub struct AccessConfig {
+        /// File with the users and their hashed passwords, as `corelane passwd` or mosquitto write
+        /// it. A name without `/` in front counts from the directory of this file. Empty: nobody
+        /// can prove a name, so clients are anonymous whatever they call themselves.
+        password_file: PropertyText = PropertyText::default(), FREE, "", Live;
+        /// File with more `[[acl]]` rules; they come behind those written here.
+        acl_file: PropertyText = PropertyText::default(), FREE, "", Live;
+        /// What an MQTT 3.x client gets for a PUBLISH that is denied; MQTT 5 has a reason code.
+        denied_publish: DeniedPublish = DeniedPublish::Drop, FREE, "", Live;
+        /// Threads beside the cores that check passwords.
+        check_threads: usize = 1, within(1, 64), "threads", Restart;
+        /// Passwords that may wait to be checked; more are refused with 0x97.
+        check_queue: usize = 1024, within(1, 65_536), "passwords", Restart;
+    }
+}
+
+section! {
+    /// A rule about what clients may do; the first one that applies decides. Without any rule
+    /// everything is allowed; with one or more, what none of them decides is denied. Who is meant
+    /// is said by `users`, `groups`, `clients`, `listeners`, `networks` and `anonymous`: those that
+    /// are written must all hold. Topics are those that remain after `topics.rewrite`, without what
+    /// stands before them (`$share/<group>/`, `$exclusive/`, `$delayed/<seconds>/`).
+    "acl", Repeated => pub struct AclRule {
+        /// Whether the client may. Deny applies to a filter as soon as the two have one topic in
+        /// common, allow only where it means all topics of the filter.
+        effect: Effect = Effect::Deny, FREE, "", Live;
+        /// User names that were proven.
+        users: List<Box<str>> = List::default(), FREE, "", Live;
+        /// Groups, one of which the user is in.
+        groups: List<Box<str>> = List::default(), FREE, "", Live;
+        /// Client ids, with `*` for any characters.
+        clients: List<ClientPattern> = List::default(), FREE, "", Live;
+        /// Names of listeners that the client came by.
+        listeners: List<Box<str>> = List::default(), FREE, "", Live;
+        /// Networks of the client's address.
+        networks: List<Network> = List::default(), FREE, "", Live;
+        /// Only clients without a proven name.
+        anonymous: bool = false, FREE, "", Live;
+        /// Whether it is for PUBLISH and wills, for SUBSCRIBE, or for both.
+        action: TopicAction = TopicAction::Both, FREE, "", Live;
+        /// The topics meant; they must be written. `%u` is the user name, `%c` the client id, `%g`
+        /// each of the groups, `%%` a percent sign. `#` does not mean topics that begin with `$`.
+        topics: List<Pattern> = List::default(), FREE, "", Live;
+        /// The QoS of the message, or the one asked for; empty means all.
+        qos: Numbers = Numbers::default(), FREE, "", Live;
+        /// The RETAIN flag of the message; a rule with one is for PUBLISH only.
+        retain: RetainFlag = RetainFlag::Any, FREE, "", Live;
     }
 }
 
@@ -418,7 +474,7 @@ macro_rules! defaults {
     )+ };
 }
 defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, ProtocolConfig, LimitsConfig);
-defaults!(SysConfig, LogConfig);
+defaults!(SysConfig, LogConfig, AccessConfig, AclRule);
 
 /// A section as the reference page shows it.
 pub struct SectionRows {
@@ -440,6 +496,8 @@ pub fn sections() -> Vec<SectionRows> {
     vec![
         rows::<RuntimeConfig>(),
         rows::<ListenerConfig>(),
+        rows::<AccessConfig>(),
+        rows::<AclRule>(),
         rows::<TopicsConfig>(),
         rows::<DepthRule>(),
         rows::<PinRule>(),

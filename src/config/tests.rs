@@ -1,5 +1,7 @@
 //! Tests of the configuration: every kind of fault with its words, and the reference page.
 
+mod acl;
+
 use super::key::{Bounds, Section};
 use super::setting::Setting;
 use super::table::{all_keys, sections};

@@ -13,6 +13,7 @@ use super::process;
 use super::signal::{Requests, Stopping};
 use super::sleep::Sleeper;
 use super::usage::{Doing, Usage};
+use crate::auth::Desk;
 use crate::base::{ShardId, Time};
 use crate::mesh::Carried;
 use crate::net::{Driver, Event, SocketKey};
@@ -62,6 +63,8 @@ pub struct Reactor {
     /// The last turn left enough for the next one.
     laden: bool,
     usage: Usage,
+    /// Where credentials are checked.
+    desk: Desk,
 }
 
 /// How input comes in: as a stream of crumbs, which are worth gathering, or not.
@@ -113,6 +116,7 @@ impl Reactor {
         clock: Clock,
         settings: ReactorSettings,
         heart: Arc<Heart>,
+        desk: Desk,
     ) -> Reactor {
         Reactor {
             shard,
@@ -129,6 +133,7 @@ impl Reactor {
             inflow: Inflow::default(),
             laden: false,
             usage: Usage::new(clock.now()),
+            desk,
         }
     }
 
@@ -183,6 +188,7 @@ impl Reactor {
         }
         let reaped = self.reap();
         self.take_events();
+        self.take_verdicts();
         self.heart.beat(now, Stage::Serve);
         let more = self.shard.tick();
         self.heart.beat(now, Stage::Flush);
@@ -236,6 +242,12 @@ impl Reactor {
         }
     }
 
+    fn take_verdicts(&mut self) {
+        while let Some((key, verdict)) = self.desk.answer() {
+            self.shard.judged(key, verdict);
+        }
+    }
+
     fn carry_out(&mut self, now: Time) -> bool {
         let mut any = false;
         while let Some(command) = self.shard.next_command() {
@@ -251,6 +263,11 @@ impl Reactor {
                 }
                 Command::HandOver(key) => self.hand_over(key),
                 Command::Adopt(key, carried) => self.adopt(key, carried),
+                Command::Judge(key, credentials) => {
+                    if let Some(verdict) = self.desk.ask(key, credentials) {
+                        self.shard.judged(key, verdict);
+                    }
+                }
                 Command::Measure => self.measure(),
             }
         }

@@ -13,7 +13,7 @@ use crate::topic::{TopicName, delayed, level_count};
 const SHORT_CLIENT_ID: usize = 23;
 
 /// Why a CONNECT is refused.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
     pub(super) reason: ReasonCode,
     pub(super) what: &'static str,
@@ -43,12 +43,7 @@ impl Shard {
     }
 
     /// What the home of the client judges.
-    pub(super) fn admit(
-        &self,
-        connect: &Connect<'_>,
-        client_id: &str,
-        listener: u16,
-    ) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, connect: &Connect<'_>, client_id: &str) -> Result<(), Refusal> {
         let settings = &self.clients.settings;
         if self.draining {
             return refuse(ReasonCode::SERVER_UNAVAILABLE, "the server is shutting down");
@@ -59,11 +54,6 @@ impl Shard {
                 false => "the server has no memory for another client",
             };
             return refuse(ReasonCode::SERVER_BUSY, what);
-        }
-        if !settings.anonymous.get(usize::from(listener)).is_some_and(|anonymous| *anonymous) {
-            // Nobody can prove who they are yet, so nobody comes in.
-            let reason = ReasonCode::NOT_AUTHORIZED;
-            return refuse(reason, "this listener takes no anonymous clients");
         }
         self.admit_client_id(connect, client_id)?;
         if connect.properties.authentication_method.is_some() {

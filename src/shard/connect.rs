@@ -1,7 +1,8 @@
 //! CONNECT: whose it is, take-over, resumption, CONNACK.
 
+use super::access::Unproven;
 use super::admit::Refusal;
-use super::connection::{ConnectionKey, Greeting, Phase};
+use super::connection::{Connection, ConnectionKey, Greeting, Phase, Standing};
 use super::entry::{self, Entry};
 use super::events::{Ending, Happening};
 use super::input::Flow;
@@ -18,6 +19,12 @@ use crate::session::{MessageView, Outbox, Payload, Receiving, Window};
 use crate::topic::Identity;
 use hashbrown::HashMap;
 use std::net::SocketAddr;
+
+/// What goes with a connection to its home.
+struct Luggage {
+    transport: Carried,
+    standing: Standing,
+}
 
 impl Shard {
     /// The first packet of a connection [MQTT-3.1.0-1].
@@ -44,6 +51,13 @@ impl Shard {
         if let Err(refusal) = self.admit_version(&connect, listener) {
             return self.turn_away(key, &connect, connect.client_id, refusal);
         }
+        match self.identify(key, &connect) {
+            Ok(()) => {}
+            Err(Unproven::Waits) => return Flow::Stall(Cause::Verdict),
+            Err(Unproven::Refused(refusal)) => {
+                return self.turn_away(key, &connect, connect.client_id, refusal);
+            }
+        }
         let assigned;
         let client_id = if connect.client_id.is_empty() {
             assigned = self.assign_client_id();
@@ -62,11 +76,16 @@ impl Shard {
         if let Some(will) = &mut connect.will
             && self.has_rewrites()
         {
-            let client = Identity { client_id, user_name: connect.username };
+            let connection = self.clients.connections.get(key);
+            let user_name = connection.and_then(Connection::user_name);
+            let client = Identity { client_id, user_name };
             will_topic = self.rewrite_topic(&client, will.topic);
             will.topic = &will_topic;
         }
-        if let Err(refusal) = self.admit(&connect, client_id, listener) {
+        let admitted = self.admit(&connect, client_id);
+        let admitted =
+            admitted.and_then(|()| self.admit_identity(key, client_id, connect.will.as_ref()));
+        if let Err(refusal) = admitted {
             return self.turn_away(key, &connect, client_id, refusal);
         }
         let answer = match self.connack(&connect, client_id) {
@@ -115,10 +134,6 @@ impl Shard {
         connection.version = connect.version;
         connection.session = Some(key_of(slot));
         connection.quota = Quota::under(&rules);
-        let settings = &self.clients.settings;
-        if !settings.topics.rewrite.is_empty() || !settings.session.auto_subscribe.is_empty() {
-            connection.user_name = connect.username.map(Box::from);
-        }
         connection.problem_information = properties.request_problem_information;
         connection.keep_alive_s = keep_alive_s;
         connection.promised = promised;
@@ -129,6 +144,7 @@ impl Shard {
         connection.maximum_packet =
             properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get);
         self.attach(slot, key, connect);
+        self.settle_identity(key, slot);
         self.arm_keep_alive(key);
         self.acknowledge_connect(key, connect, ConnackOut { session_present: present, ..answer });
         self.commands.push_back(Command::Established(key));
@@ -139,6 +155,7 @@ impl Shard {
             Happening::Connected { version, session_present, keep_alive_s },
         );
         if present {
+            self.recheck_subscriptions(slot);
             self.clients.refill(slot);
         }
         self.tell_group_presence(slot);
@@ -160,6 +177,7 @@ impl Shard {
         self.clients.counters.sessions_created += 1;
         let vacant = Session {
             client_id: client_id.into(),
+            user: None,
             connection: None,
             version: connect.version,
             expiry_s: 0,
@@ -314,7 +332,7 @@ impl Shard {
         listener: u16,
         carried: Carried,
     ) -> Option<(News, Cause)> {
-        let connection = self.clients.connections.get(key)?;
+        let connection = self.clients.connections.get_mut(key)?;
         let unparsed = connection.inbox.bytes();
         let len = entry::text_entry_len(unparsed.len());
         let cause = Cause::Request(home);
@@ -323,7 +341,9 @@ impl Shard {
         }
         let block = self.mesh.request(home, len, 0);
         entry::write(block, &Entry::HandOver { listener, peer: connection.peer, unparsed });
-        block.attachments.push(Attachment::Carried(carried));
+        let standing = std::mem::take(&mut connection.standing);
+        let luggage = Luggage { transport: carried, standing };
+        block.attachments.push(Attachment::Carried(Box::new(luggage)));
         self.clients.counters.handed_over += 1;
         self.end_connection(key, Ending::Moved);
         self.released(key);
@@ -340,7 +360,11 @@ impl Shard {
         self.lobby += 1;
         self.clients.counters.connections_opened += 1;
         let key: Key<super::Connection> = self.insert_connection(listener, peer);
-        self.commands.push_back(Command::Adopt(key, carried));
+        let Ok(luggage) = carried.downcast::<Luggage>() else { return };
+        if let Some(connection) = self.clients.connections.get_mut(key) {
+            connection.standing = luggage.standing;
+        }
+        self.commands.push_back(Command::Adopt(key, luggage.transport));
         self.receive(key, unparsed);
         // They were counted where they came in.
         self.clients.counters.bytes_received -= unparsed.len() as u64;

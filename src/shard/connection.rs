@@ -1,11 +1,13 @@
 //! A connection as its shard sees it: bytes that wait on either side, and what its client may do.
 
+use super::admit::Refusal;
 use super::clients::Output;
 use super::promise::Promises;
 use super::quota::Quota;
 use super::waiting::Cause;
+use crate::access::Identity;
 use crate::base::{Chunk, Key, ShardId, Time};
-use crate::codec::{PublishOut, Version};
+use crate::codec::{PublishOut, QoS, Version};
 use crate::index::{Matched, SessionKey};
 use crate::session::{Outbox, PendingAcks};
 use crate::topic::{AliasTable, GivenAliases, Naming};
@@ -43,6 +45,46 @@ pub enum Greeting {
     Written,
     /// With the shell, or further.
     Taken,
+}
+
+/// What is known of who a client is.
+#[derive(Default, Debug)]
+pub(super) enum Standing {
+    /// Nobody has asked.
+    #[default]
+    Unasked,
+    /// Its credentials are being checked.
+    Asked,
+    /// It has proven this.
+    Proven(Box<Identity>),
+    /// Nothing has to be proven; what the client called itself is kept where rules about topics or
+    /// subscriptions exist.
+    Anonymous(Option<Box<str>>),
+    /// It has not proven what it said.
+    Refused(Box<Refusal>),
+}
+
+/// What one client may do with one topic: two bits for each QoS and RETAIN flag, whether they were
+/// asked about and the answer.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Verdicts(u16);
+
+impl Verdicts {
+    fn place(qos: QoS, retain: bool) -> u16 {
+        2 * (2 * qos as u16 + u16::from(retain))
+    }
+
+    /// The answer for a message of this kind, if it was asked about.
+    #[inline]
+    pub(super) fn known(self, qos: QoS, retain: bool) -> Option<bool> {
+        let bits = self.0 >> Verdicts::place(qos, retain);
+        (bits & 1 != 0).then_some(bits & 2 != 0)
+    }
+
+    /// Keeps an answer.
+    pub(super) fn keep(&mut self, qos: QoS, retain: bool, allowed: bool) {
+        self.0 |= (1 | u16::from(allowed) << 1) << Verdicts::place(qos, retain);
+    }
 }
 
 /// Bytes received and not yet processed: an unfinished packet, or what waits for room.
@@ -114,6 +156,8 @@ pub struct TopicCache {
     pub levels: usize,
     /// Whether only the broker may publish there.
     pub reserved: bool,
+    /// What rules say about it; nothing where there are none.
+    pub(super) verdicts: Verdicts,
     /// What it matches here.
     pub matched: Option<Rc<Matched>>,
 }
@@ -141,8 +185,10 @@ pub struct Connection {
     pub(super) bytes_out: u64,
     pub(super) version: Version,
     pub(super) session: Option<SessionKey>,
-    /// What the client called itself, kept where rules about topics or subscriptions exist.
-    pub(super) user_name: Option<Box<str>>,
+    /// Who the client is.
+    pub(super) standing: Standing,
+    /// There are rules about what it may do.
+    pub(super) guarded: bool,
     /// The client asked for reason strings and user properties.
     pub(super) problem_information: bool,
     /// On the list of connections with output.
@@ -210,7 +256,8 @@ impl Connection {
             bytes_out: 0,
             version: Version::V311,
             session: None,
-            user_name: None,
+            standing: Standing::default(),
+            guarded: false,
             problem_information: true,
             dirty: false,
             stalled: None,
@@ -282,6 +329,25 @@ impl Connection {
             let before = given.bytes();
             given.give(alias, topic);
             output.aliases += given.bytes() - before;
+        }
+    }
+
+    /// Who the client has proven to be.
+    pub(super) fn proven(&self) -> Option<&Identity> {
+        match &self.standing {
+            Standing::Proven(identity) => Some(identity),
+            Standing::Unasked | Standing::Asked | Standing::Anonymous(_) | Standing::Refused(_) => {
+                None
+            }
+        }
+    }
+
+    /// The user name: as proven, else as the client gave it.
+    pub(super) fn user_name(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Proven(identity) => Some(&identity.user),
+            Standing::Anonymous(name) => name.as_deref(),
+            Standing::Unasked | Standing::Asked | Standing::Refused(_) => None,
         }
     }
 

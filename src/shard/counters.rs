@@ -35,11 +35,13 @@ pub enum DropCause {
     Overload,
     /// A client published under `$SYS`, where only the broker may.
     Reserved,
+    /// A rule about access denied the PUBLISH.
+    Denied,
 }
 
 impl DropCause {
     /// All causes, in the order of [`Counters::drops`].
-    pub const ALL: [DropCause; 15] = [
+    pub const ALL: [DropCause; 16] = [
         DropCause::Offline,
         DropCause::LateOverflow,
         DropCause::OutboxOverflow,
@@ -55,6 +57,7 @@ impl DropCause {
         DropCause::Memory,
         DropCause::Overload,
         DropCause::Reserved,
+        DropCause::Denied,
     ];
 
     /// The label under which the cause is reported.
@@ -75,6 +78,7 @@ impl DropCause {
             DropCause::Memory => "memory",
             DropCause::Overload => "overload",
             DropCause::Reserved => "reserved",
+            DropCause::Denied => "denied",
         }
     }
 }
@@ -159,6 +163,16 @@ counters! {
     connects,
     /// CONNECTs refused.
     connects_refused,
+    /// CONNECTs whose user name and password were given to be checked.
+    credentials_asked,
+    /// Those of them that were wrong.
+    credentials_wrong,
+    /// Those of them that nobody checked, because too many waited or nobody was there.
+    credentials_unchecked,
+    /// Filters of SUBSCRIBE packets that rules don't allow.
+    subscriptions_denied,
+    /// Subscriptions taken away because rules don't allow them any more.
+    subscriptions_withdrawn,
     /// Connections refused or closed because a budget was exhausted.
     over_budget,
     /// Connections closed at once because their listener had too many a second.

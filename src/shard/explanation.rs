@@ -37,6 +37,9 @@ fn text(kind: PacketType, reason: ReasonCode) -> Option<&'static str> {
         (Puback | Pubrec, ReasonCode::TOPIC_NAME_INVALID) => {
             "clients may not publish to this topic, or what it becomes by a rule is no topic"
         }
+        (Puback | Pubrec | Suback, ReasonCode::NOT_AUTHORIZED) => {
+            "the access rules do not allow it, or the topic is the broker's own"
+        }
         (Puback | Pubrec, ReasonCode::QUOTA_EXCEEDED) => {
             "a queue that the message would go to is full; nobody got it: send it again later"
         }

@@ -285,7 +285,7 @@ impl Shard {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.stalled = Some(cause);
         match cause {
-            Cause::HandOver => {}
+            Cause::HandOver | Cause::Verdict => {}
             Cause::Quota => self.clients.counters.throttled += 1,
             Cause::Answers => self.clients.counters.stalls += 1,
             Cause::Deliver(_) | Cause::Request(_) | Cause::FanOut | Cause::Budget => {

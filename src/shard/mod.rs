@@ -11,6 +11,7 @@
 //! * everything that can take long (a large fan-out, a retained replay) goes on in later ticks.
 
 mod accept;
+mod access;
 mod ack;
 mod admit;
 mod auto_subscribe;
@@ -66,6 +67,7 @@ pub use stats::{Board, Gauges, Snapshot};
 pub use sys::HostFigures;
 pub use waiting::Cause;
 
+use crate::access::Credentials;
 use crate::base::{Bucket, Chunk, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
 use crate::codec::{self, PacketType, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
@@ -107,6 +109,8 @@ pub enum Command {
     HandOver(ConnectionKey),
     /// A connection arrived from another core with its transport.
     Adopt(ConnectionKey, Carried),
+    /// Have credentials checked, away from this core, and call [`Shard::judged`].
+    Judge(ConnectionKey, Box<Credentials>),
     /// Say how the core spends its time: call [`Shard::measured`].
     Measure,
 }
@@ -395,6 +399,7 @@ impl Shard {
     /// Connections keep what their CONNACK told them. Walks all sessions.
     pub fn reconfigure(&mut self, live: &Live) {
         self.clients.reconfigure(live);
+        self.take_policy(live);
         let limits = &self.clients.settings.limits;
         self.retained.set_limits(RetainLimits {
             max_count: limits.retained_messages,

@@ -1,7 +1,7 @@
 //! A PUBLISH from a client of this core: checks, then acceptance here or a request to its owner.
 
 use super::accept::Duty;
-use super::connection::{ConnectionKey, TopicCache};
+use super::connection::{ConnectionKey, TopicCache, Verdicts};
 use super::counters::DropCause;
 use super::entry::{self, AckTo, Scope};
 use super::input::Flow;
@@ -32,6 +32,16 @@ pub(super) struct Destination {
     /// The topic asks for a delay: its owner holds the message.
     pub(super) delayed: bool,
     pub(super) matched: Option<Rc<Matched>>,
+}
+
+/// What a topic is to a client.
+#[derive(Default)]
+struct Nature {
+    levels: usize,
+    /// Only the broker publishes there.
+    reserved: bool,
+    /// There are rules about the client.
+    guarded: bool,
 }
 
 impl Shard {
@@ -79,7 +89,7 @@ impl Shard {
                 &DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what: "topic name" },
             );
         };
-        let (levels, reserved) = self.nature_of(key);
+        let Nature { levels, reserved, guarded } = self.nature_of(key);
         if let Err(error) = self.check_publish(key, publish, levels) {
             return self.fault(key, &error);
         }
@@ -89,7 +99,10 @@ impl Shard {
         let Some(slot) = self.session_of(key) else { return Flow::Stop };
         let refused = if destination.delayed { self.refused_delay(topic) } else { None };
         match (refused, publish.packet_id) {
-            (_, id) if reserved => self.publish_nowhere(key, publish, id),
+            (_, id) if reserved => self.publish_nowhere(key, publish, id, DropCause::Reserved),
+            (_, id) if guarded && !self.may_publish(key, publish, topic) => {
+                self.publish_nowhere(key, publish, id, DropCause::Denied)
+            }
             _ if self.is_misformatted(slot, publish) => self.refuse_payload(key, publish),
             (Some(reason), _) => self.refuse_publish(key, publish, reason),
             (None, Some(id)) if publish.qos == QoS::ExactlyOnce => {
@@ -158,6 +171,7 @@ impl Shard {
             cache.levels = level_count(target);
             cache.reserved = is_reserved(target);
             cache.matched = None;
+            cache.verdicts = Verdicts::default();
             cache.topic.clear();
             cache.topic.push_str(topic);
         }
@@ -171,11 +185,16 @@ impl Shard {
         Some(Destination { owner, by_publisher, delayed, matched: cache.matched.clone() })
     }
 
-    /// Levels of the topic that was looked up last, and whether it is the broker's own.
+    /// What must be known of the topic that was looked up last before anything is published to it.
     #[inline]
-    fn nature_of(&self, key: ConnectionKey) -> (usize, bool) {
-        let cache = self.clients.connections.get(key).and_then(|c| c.topic.as_ref());
-        cache.map_or((0, false), |cache| (cache.levels, cache.reserved))
+    fn nature_of(&self, key: ConnectionKey) -> Nature {
+        let connection = self.clients.connections.get(key);
+        let cached = connection.and_then(|c| Some((c.guarded, c.topic.as_ref()?)));
+        cached.map_or(Nature::default(), |(guarded, cache)| Nature {
+            levels: cache.levels,
+            reserved: cache.reserved,
+            guarded,
+        })
     }
 
     fn check_publish(
@@ -370,27 +389,14 @@ impl Shard {
         Flow::Next
     }
 
-    /// A PUBLISH under `$SYS`, where only the broker may: refused with a reason code, which
-    /// MQTT 3.x has none for, so there it is acknowledged and goes nowhere.
-    fn publish_nowhere(
+    /// Notes an acknowledgement and sends what may leave.
+    pub(super) fn owe_ack(
         &mut self,
         key: ConnectionKey,
-        publish: &Publish<'_>,
-        id: Option<PacketId>,
-    ) -> Flow {
-        self.drop_publish(DropCause::Reserved, publish);
-        if let Some(id) = id {
-            let reason = match self.version_of(key) {
-                Version::V5 => ReasonCode::NOT_AUTHORIZED,
-                Version::V31 | Version::V311 => ReasonCode::SUCCESS,
-            };
-            self.owe_ack(key, id, publish.qos, Some(reason));
-        }
-        Flow::Next
-    }
-
-    /// Notes an acknowledgement and sends what may leave.
-    fn owe_ack(&mut self, key: ConnectionKey, id: PacketId, qos: QoS, reason: Option<ReasonCode>) {
+        id: PacketId,
+        qos: QoS,
+        reason: Option<ReasonCode>,
+    ) {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.acks.push(id, qos, reason);
         if qos == QoS::ExactlyOnce {
@@ -486,7 +492,7 @@ impl Shard {
     /// Counts a PUBLISH that nothing was made of: its topic and payload as they came.
     #[cold]
     #[inline(never)]
-    fn drop_publish(&mut self, cause: DropCause, publish: &Publish<'_>) {
+    pub(super) fn drop_publish(&mut self, cause: DropCause, publish: &Publish<'_>) {
         self.clients.dropped(cause, 1, publish.topic.len() + publish.payload.len());
     }
 }

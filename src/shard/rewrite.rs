@@ -29,7 +29,7 @@ impl Shard {
         let session = connection.and_then(|c| self.clients.sessions.get(slot_of(c.session?)));
         Identity {
             client_id: session.map_or("", |session| &session.client_id),
-            user_name: connection.and_then(|connection| connection.user_name.as_deref()),
+            user_name: connection.and_then(|connection| connection.user_name()),
         }
     }
 

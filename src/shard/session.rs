@@ -102,6 +102,8 @@ pub(super) struct Will {
 /// One session. Lives on its home shard from creation to end.
 pub struct Session {
     pub(super) client_id: Box<str>,
+    /// Who made it, if that was proven.
+    pub(super) user: Option<Box<str>>,
     pub(super) connection: Option<ConnectionKey>,
     pub(super) version: Version,
     /// Seconds that the session outlives its connection; `u32::MAX` is for ever.

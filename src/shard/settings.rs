@@ -2,6 +2,7 @@
 
 use super::placement::{Placement, Route, Rule};
 use super::stats::Board;
+use crate::access::Policy;
 use crate::base::{Rate, ShardId};
 use crate::codec::{ReasonCode, Version};
 use crate::config::{
@@ -55,6 +56,8 @@ pub struct Settings {
     pub listener_names: Arc<[Box<str>]>,
     /// Whether clients without credentials are let in, per listener.
     pub anonymous: Vec<bool>,
+    /// What clients may do, and where they are asked who they are.
+    pub policy: Arc<Policy>,
     /// Connections at most, per listener.
     pub max_connections: Vec<usize>,
     /// Connections before their CONNECT at most.
@@ -77,6 +80,8 @@ pub struct Live {
     /// Ceilings on everything else; those on the memory of a core and on its match cache stay as
     /// they are.
     pub limits: LimitsConfig,
+    /// What clients may do, and where they are asked who they are.
+    pub policy: Arc<Policy>,
 }
 
 /// What the clients of one listener may do. Pure value.
@@ -138,6 +143,7 @@ impl Settings {
             connect_deadlines_us: vec![10_000_000],
             listener_names: Arc::from([Box::from("tcp")]),
             anonymous: vec![true],
+            policy: Arc::default(),
             max_connections: vec![usize::MAX],
             lobby: 4096,
             rules: vec![ListenerRules::default()],
@@ -180,6 +186,11 @@ impl Settings {
             sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
             ..Settings::new(placement_of(config, shards, secrets))
         }
+    }
+
+    /// Whether anything depends on what clients call themselves.
+    pub(super) fn names_matter(&self) -> bool {
+        !self.topics.rewrite.is_empty() || !self.session.auto_subscribe.is_empty()
     }
 
     /// The rules of a listener.

@@ -232,7 +232,6 @@ impl Shard {
         identifier: Option<NonZeroU32>,
     ) -> ReasonCode {
         let settings = &self.clients.settings;
-        let limits = &settings.limits;
         let Ok(subscription) = Subscription::parse(text) else {
             return ReasonCode::TOPIC_FILTER_INVALID;
         };
@@ -240,7 +239,9 @@ impl Shard {
         if exclusive && !settings.topics.exclusive || delayed::covers(subscription.filter()) {
             return ReasonCode::TOPIC_FILTER_INVALID;
         }
-        if let Some(reason) = self.refused_filter(&subscription) {
+        let refused = self.refused_filter(&subscription);
+        let filter = subscription.filter();
+        if let Some(reason) = refused.or_else(|| self.denied_filter(slot, filter, options.qos)) {
             return reason;
         }
         let text = subscription.key(text);
@@ -253,7 +254,7 @@ impl Shard {
                 return ReasonCode::TOPIC_FILTER_INVALID;
             }
             Some(_) => {}
-            None if session.subscriptions.len() >= limits.subscriptions => {
+            None if session.subscriptions.len() >= self.clients.settings.limits.subscriptions => {
                 return ReasonCode::QUOTA_EXCEEDED;
             }
             None => {}

@@ -1,5 +1,6 @@
 //! Whole shards, driven by hand: what a newcomer would try first.
 
+mod access;
 mod capabilities;
 mod connect;
 mod flow;
@@ -36,6 +37,9 @@ pub(super) struct Bench {
     now: Time,
     /// Clients that take nothing of what they are sent.
     pub(super) deaf: Vec<(usize, ConnectionKey)>,
+    /// Credentials are kept instead of being judged.
+    pub(super) slow: bool,
+    pub(super) asked: Vec<(usize, ConnectionKey, Credentials)>,
 }
 
 impl Bench {
@@ -54,7 +58,8 @@ impl Bench {
             Shard::new(settings, end, Time::default())
         });
         let (outputs, deaf) = (Vec::new(), Vec::new());
-        Bench { shards: shards.collect(), outputs, now: Time::default(), deaf }
+        let (slow, asked, now) = (false, Vec::new(), Time::default());
+        Bench { shards: shards.collect(), outputs, now, deaf, slow, asked }
     }
 
     /// Lets time pass, then everything happen that is due.
@@ -78,7 +83,16 @@ impl Bench {
                 while let Some(command) = self.shards[at].next_command() {
                     match command {
                         Command::HandOver(key) => self.shards[at].hand_over(key, Box::new(())),
-                        Command::Adopt(key, _) => *client = (at, key),
+                        Command::Adopt(key, carried) => {
+                            assert!(carried.is::<()>(), "what was given is what arrives");
+                            *client = (at, key);
+                        }
+                        Command::Judge(key, credentials) if self.slow => {
+                            self.asked.push((at, key, *credentials));
+                        }
+                        Command::Judge(key, credentials) => {
+                            self.shards[at].judged(key, access::verdict(&credentials));
+                        }
                         Command::Measure => {
                             let busy_us = self.now.0 / 4;
                             let asleep_us = self.now.0 - busy_us;
@@ -300,5 +314,5 @@ fn an_idle_connection_is_small() {
     // A slot of each, the client identifier twice with its map entry, two timers and the driver's
     // socket have to fit in one KiB.
     let (connection, session) = (size_of::<Connection>(), size_of::<session::Session>());
-    assert!(connection + session <= 640, "connection {connection} B, session {session} B");
+    assert!(connection + session <= 656, "connection {connection} B, session {session} B");
 }

@@ -24,6 +24,8 @@ pub(super) enum Timer {
     WillDue(SessionSlot),
     /// The connection may send again.
     Quota(ConnectionKey),
+    /// The client's proof of who it is ends.
+    IdentityEnd(ConnectionKey),
     /// A held message is due; the tick looks for it.
     DelayedDue,
     /// The next round of `$SYS` messages.
@@ -73,6 +75,7 @@ impl Shard {
             }
             Timer::KeepAlive(key) => self.check_keep_alive(key, now),
             Timer::Quota(key) => self.quota_grown(key),
+            Timer::IdentityEnd(key) => self.identity_ended(key),
             Timer::DelayedDue => {}
             Timer::SessionEnd(slot) => self.check_session_end(slot, now),
             Timer::Report => self.report_due(now),

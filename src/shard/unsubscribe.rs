@@ -41,16 +41,19 @@ impl Shard {
         if known.is_none_or(|known| known.is_exclusive() != exclusive) {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         }
-        let Some(subscribed) = self.clients.forget_subscription(slot, text) else {
-            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
-        };
+        self.withdraw(slot, text);
+        ReasonCode::SUCCESS
+    }
+
+    /// Ends the subscription that the session keeps under `text`, if there is one.
+    pub(super) fn withdraw(&mut self, slot: SessionSlot, text: &str) {
+        let Some(subscribed) = self.clients.forget_subscription(slot, text) else { return };
         self.abandon_replays(slot, Some(text));
         self.leave(slot, text, subscribed);
-        if let Subscription::Shared { group, filter } = parsed {
+        if let Ok(Subscription::Shared { group, filter }) = Subscription::parse(text) {
             let (group, filter) = (group.into(), filter.as_str().into());
             self.give_back_unsent(slot, &GroupName { group, filter });
         }
-        ReasonCode::SUCCESS
     }
 
     /// Takes one subscription of a session out of the index.

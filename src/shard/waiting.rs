@@ -26,6 +26,8 @@ pub enum Cause {
     Quota,
     /// Answers about earlier publishes of the same connection.
     Answers,
+    /// Who its client is.
+    Verdict,
 }
 
 /// A source of publishes.
@@ -106,8 +108,10 @@ impl Waiting {
             Cause::Deliver(shard) => shard.index(),
             Cause::Request(shard) => self.shards + shard.index(),
             Cause::FanOut => 2 * self.shards,
-            // The last three have no queue: each such connection is resumed on its own.
-            Cause::Budget | Cause::HandOver | Cause::Quota | Cause::Answers => 2 * self.shards + 1,
+            // The last four have no queue: each such connection is resumed on its own.
+            Cause::Budget | Cause::HandOver | Cause::Quota | Cause::Answers | Cause::Verdict => {
+                2 * self.shards + 1
+            }
         }
     }
 

@@ -33,6 +33,8 @@ SHOWN_BY = {
               "QoS 2 sent twice arrives once"),
     "retained": ("retained: set, replace, clear", "retained by mosquitto_pub -r"),
     "will": ("will after a lost connection", "will of a killed mosquitto_sub"),
+    "password and rules": ("password file and rules of the guide",
+                           "users and rules change at SIGHUP"),
     "will delay": ("will delay", "will delay ends with the session"),
     "shared subscription": ("$share: each message to one member",
                             "shared subscription of mosquitto_sub"),

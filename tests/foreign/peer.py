@@ -39,6 +39,7 @@ class Peer:
         self.will = will
         self.keep_alive = options.pop("keep_alive", 30)
         self.connect_properties = options.pop("properties", {})
+        self.credentials = options.pop("credentials", None)
         self.client_id = context.client_id(name) if name else ""
         self.options = options
         self.changed = threading.Condition()
@@ -57,6 +58,8 @@ class Peer:
         self.connack = self.connack_properties = self.session_present = self.ended = None
         self.acknowledged = {}
         self.explanations = {}
+        if self.credentials:
+            client.username_pw_set(*self.credentials)
         client.on_connect = self.on_connect
         client.on_disconnect = self.on_disconnect
         client.on_message = self.on_message

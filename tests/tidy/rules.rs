@@ -13,7 +13,7 @@ const EMPTY_NAMES: &[&str] =
     &["common", "helper", "helpers", "manager", "misc", "types", "util", "utils"];
 
 /// Modules around the pure core; they may name sockets, clocks, files and threads.
-const SHELL: &[&str] = &["net", "runtime", "broker", "cli", "control"];
+const SHELL: &[&str] = &["tls", "net", "auth", "runtime", "broker", "cli", "control"];
 
 /// Modules that may name the executor and the ring.
 const RUNTIME: &[&str] = &["net", "runtime"];

@@ -1,6 +1,7 @@
 //! Two shards, the pipes to their clients, and what a shell does between them.
 
 use super::view::{Histories, View};
+use corelane::access::Verdict;
 use corelane::base::{Chunk, Time};
 use corelane::codec::Version;
 use corelane::mesh::{self, MeshSettings};
@@ -212,6 +213,7 @@ impl World {
             Command::Adopt(..) | Command::Measure => None,
             Command::Established(key) | Command::ReadMore(key) | Command::Pause(key) => Some(*key),
             Command::Resume(key) | Command::Close(key) | Command::HandOver(key) => Some(*key),
+            Command::Judge(key, _) => Some(*key),
         };
         let at = key.and_then(|key| self.position(core, key));
         match (command, at) {
@@ -225,6 +227,9 @@ impl World {
             (Command::Close(_), Some(at)) => {
                 self.links[at].closing = Some(Time(self.now.0 + LINGER));
                 self.flush(at);
+            }
+            (Command::Judge(key, _), Some(_)) => {
+                self.shards[core].judged(key, Verdict::Unavailable);
             }
             (Command::HandOver(key), Some(at)) => {
                 let link = &mut self.links[at];

@@ -5,6 +5,7 @@ use crate::engine::{self, Conditions, Target};
 use crate::outcome::Outcome;
 use crate::scenario::parse;
 use crate::traffic::{self, Event, Sink, Tap, Veil};
+use corelane::auth::Provisions;
 use corelane::config;
 use corelane::runtime::Requests;
 use std::fmt::Write;
@@ -25,7 +26,7 @@ pub(crate) fn broker() -> SocketAddr {
             let text = format!("[[listener]]\naddress = \"{address}\"\n");
             let config = config::parse(&text).expect("a valid configuration");
             let places = [ShardPlace { shard: 0, cpu: None }];
-            let served = corelane::broker::serve(&config, &places, || None);
+            let served = corelane::broker::serve(&config, &Provisions::default(), &places, || None);
             panic!("the broker ended: {served:?}");
         });
         while TcpStream::connect(address).is_err() {

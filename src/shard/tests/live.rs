@@ -13,6 +13,7 @@ fn change(wire: &mut Wire, change: impl Fn(&mut Live)) {
             session: settings.session.clone(),
             topics: settings.topics.clone(),
             limits: settings.limits.clone(),
+            policy: settings.policy.clone(),
         };
         change(&mut live);
         shard.reconfigure(&live);

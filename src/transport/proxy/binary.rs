@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::checksum::crc;
-use super::{Header, PeerTls};
+use super::{HEADER_MAX, Header, PeerTls};
 use crate::codec::check_text;
 use crate::transport::Fault;
 
@@ -12,9 +12,6 @@ pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Signature, version and command, family, length.
 const FIXED: usize = 16;
-
-/// The longest part behind the fixed one, in bytes; haproxy's own bound is near it.
-const BODY_MAX: usize = 4096;
 
 /// Two names of 108 bytes.
 const UNIX_ADDRESSES: usize = 216;
@@ -41,20 +38,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Fault> {
     let Some(&[version_command, family, high, low]) = bytes.get(SIGNATURE.len()..FIXED) else {
         return Ok(None);
     };
-    let len = usize::from(u16::from_be_bytes([high, low]));
+    let len = FIXED + usize::from(u16::from_be_bytes([high, low]));
     if version_command >> 4 != 2 {
         return Err(Fault::new("unknown version of the PROXY header"));
     }
-    if len > BODY_MAX {
+    if len > HEADER_MAX {
         return Err(Fault::new("PROXY header too long"));
     }
-    let Some(header) = bytes.get(..FIXED + len) else { return Ok(None) };
+    let Some(header) = bytes.get(..len) else { return Ok(None) };
     let header = match version_command & 0x0f {
         0 => Header::default(),
         1 => proxied(header, family)?,
         _ => return Err(Fault::new("unknown command in the PROXY header")),
     };
-    Ok(Some((header, FIXED + len)))
+    Ok(Some((header, len)))
 }
 
 /// A header that speaks for a client.

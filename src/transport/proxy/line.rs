@@ -12,20 +12,19 @@ pub(super) const PREFIX: &[u8] = b"PROXY ";
 /// The longest line, with its end, in bytes.
 const LINE_MAX: usize = 107;
 
-const END: &[u8] = b"\r\n";
-
 /// Reads a line whose beginning is known to be good as far as it goes.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Fault> {
     let within = &bytes[..bytes.len().min(LINE_MAX)];
-    let Some(end) = within.windows(END.len()).position(|pair| pair == END) else {
+    let Some(end) = within.iter().position(|byte| *byte == b'\n') else {
         if within.len() == LINE_MAX {
             return Err(Fault::new("PROXY line too long"));
         }
         return Ok(None);
     };
-    // The prefix has no CR, so a line that has an end also has the whole prefix.
-    let header = read(&within[PREFIX.len()..end]).ok_or(Fault::new("malformed PROXY line"))?;
-    Ok(Some((header, end + END.len())))
+    // The prefix has no line feed, so a line that has an end also has the whole prefix.
+    let line = within[PREFIX.len()..end].strip_suffix(b"\r");
+    let header = line.and_then(read).ok_or(Fault::new("malformed PROXY line"))?;
+    Ok(Some((header, end + 1)))
 }
 
 /// What stands between the prefix and the end of the line.

@@ -16,6 +16,9 @@ use std::net::SocketAddr;
 
 use super::Fault;
 
+/// The longest header of either version, in bytes.
+pub const HEADER_MAX: usize = 4096;
+
 /// What a proxy says of a connection. Pure value.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Header {
@@ -44,7 +47,7 @@ pub struct PeerTls {
 ///
 /// # Errors
 /// The bytes don't begin with a header, or it is malformed, longer than allowed (107 bytes in
-/// version 1, 4,096 bytes behind the fixed part in version 2) or damaged.
+/// version 1, [`HEADER_MAX`] in version 2) or damaged.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Fault> {
     if begins(bytes, line::PREFIX) {
         return line::parse(bytes);

@@ -121,6 +121,7 @@ fn what_is_no_header() {
         assert_eq!(refused(bytes), "no PROXY header", "{bytes:?}");
     }
     assert_eq!(parse(b""), Ok(None));
+    assert_eq!(refused(b"PROXY UNKNOWN\n"), "malformed PROXY line", "no CR");
 }
 
 #[test]
@@ -170,10 +171,9 @@ fn binary_headers_that_are_none() {
 #[test]
 fn a_binary_header_is_bounded() {
     let mut body = FOUR.to_vec();
-    body.extend(tlv(0x04, &vec![0; 4096 - FOUR.len() - 3]));
-    assert_eq!(body.len(), 4096);
+    body.extend(tlv(0x04, &vec![0; 4096 - 16 - FOUR.len() - 3]));
     let (header, len) = parse(&binary(PROXY, 0x11, &body)).expect("good").expect("whole");
-    assert_eq!((header, len), (four(), 4112));
+    assert_eq!((header, len), (four(), HEADER_MAX));
     body.push(0);
     let long = binary(PROXY, 0x11, &body);
     assert_eq!(refused(&long[..16]), "PROXY header too long", "before the body comes");

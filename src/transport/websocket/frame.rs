@@ -93,8 +93,8 @@ impl Frames {
         }
     }
 
-    /// See [`Layer::receive`](crate::transport::Layer::receive). Must not be called again after an
-    /// end or a fault.
+    /// See [`WebSocket::receive`](super::WebSocket::receive). Must not be called again after an end
+    /// or a fault.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],

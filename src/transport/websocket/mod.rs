@@ -12,23 +12,21 @@ mod frame;
 mod tests;
 mod upgrade;
 
-use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Fault, Flow, Layer};
+use super::{Fault, Flow};
 use frame::Frames;
 use upgrade::Upgrade;
 
-/// What a listener asks of a WebSocket client. Cheap to clone: the lists are shared.
-#[derive(Clone, Debug)]
+/// What a listener asks of a WebSocket client. Pure value, shared by its connections.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Rules {
-    /// Paths that are served, each from its `/` on, as it stands in the request; a query behind it
-    /// is not looked at.
-    pub paths: Arc<[Box<str>]>,
+    /// Paths that are served, as they stand in a request before its query; empty for all.
+    pub paths: Box<[Box<str>]>,
     /// Origins whose pages may connect, for instance `https://example.org`; empty for all. A client
     /// that names no origin is no browser and passes.
-    pub origins: Arc<[Box<str>]>,
+    pub origins: Box<[Box<str>]>,
     /// The largest payload of a data frame, in bytes.
     pub max_frame: u64,
 }
@@ -37,7 +35,6 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct WebSocket {
     state: State,
-    forwarded: Vec<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -51,55 +48,65 @@ enum State {
 
 impl WebSocket {
     /// A connection that has said nothing yet.
-    pub fn new(rules: Rules) -> WebSocket {
-        WebSocket { state: State::Upgrade(Upgrade::new(rules)), forwarded: Vec::new() }
+    pub fn new(rules: Arc<Rules>) -> WebSocket {
+        WebSocket { state: State::Upgrade(Upgrade::new(rules)) }
     }
 
-    /// Takes the addresses that proxies noted in X-Forwarded-For: the last noted one comes last,
-    /// there are at most 16 (the last ones), and before one that is no address there is none.
-    /// Whoever the peer is may have written all of them; the caller knows whom it trusts. Empty
-    /// before the handshake is done, and from the second time on.
-    pub fn take_forwarded(&mut self) -> Vec<IpAddr> {
-        mem::take(&mut self.forwarded)
-    }
-}
-
-impl Layer for WebSocket {
-    fn receive(
+    /// Takes bytes from the side of the socket; appends what they mean to `plain`, and what must be
+    /// answered at once to `wire`. After the end of the stream bytes are not looked at.
+    ///
+    /// When the handshake is done, the addresses that proxies noted in X-Forwarded-For are appended
+    /// to `forwarded`: the last noted one comes last, there are at most 16 (the last ones), and
+    /// before one that is no address there is none. Whoever the peer is may have written all of
+    /// them; the caller knows whom it trusts.
+    ///
+    /// # Errors
+    /// The peer broke the protocol or asked for what is not offered; it has been told, once.
+    pub fn receive(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
+        forwarded: &mut Vec<IpAddr>,
     ) -> Result<Flow, Fault> {
-        if let State::Upgrade(upgrade) = &mut self.state {
-            match upgrade.receive(bytes, wire) {
-                Ok(None) => return Ok(Flow::Open),
-                Ok(Some(accepted)) => {
-                    bytes = &bytes[accepted.used..];
-                    self.forwarded = accepted.forwarded;
-                    self.state = State::Open(Frames::new(accepted.max_frame));
-                }
-                Err(fault) => {
-                    self.state = State::Over;
-                    return Err(fault);
-                }
-            }
-        }
-        let State::Open(frames) = &mut self.state else { return Ok(Flow::Ended) };
-        let flow = frames.receive(bytes, plain, wire);
+        let flow = self.take(bytes, plain, wire, forwarded);
         if flow != Ok(Flow::Open) {
             self.state = State::Over;
         }
         flow
     }
 
-    fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
+    fn take(
+        &mut self,
+        mut bytes: &[u8],
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+        forwarded: &mut Vec<IpAddr>,
+    ) -> Result<Flow, Fault> {
+        if let State::Upgrade(upgrade) = &mut self.state {
+            let Some(accepted) = upgrade.receive(bytes, wire, forwarded)? else {
+                return Ok(Flow::Open);
+            };
+            bytes = &bytes[accepted.used..];
+            self.state = State::Open(Frames::new(accepted.max_frame));
+        }
+        match &mut self.state {
+            State::Open(frames) => frames.receive(bytes, plain, wire),
+            State::Upgrade(_) | State::Over => Ok(Flow::Ended),
+        }
+    }
+
+    /// Wraps `plain` (whole or part of the stream of MQTT packets) in one frame. Writes nothing
+    /// while packets can't pass.
+    pub fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
         if let State::Open(frames) = &mut self.state {
             frames.send(plain, wire);
         }
     }
 
-    fn close(&mut self, wire: &mut Vec<u8>) {
+    /// Writes an orderly end; nothing is sent after it, and of what comes only the peer's own end
+    /// is of interest. Idempotent.
+    pub fn close(&mut self, wire: &mut Vec<u8>) {
         match &mut self.state {
             State::Upgrade(_) => self.state = State::Over,
             State::Open(frames) => frames.close(wire),
@@ -107,7 +114,8 @@ impl Layer for WebSocket {
         }
     }
 
-    fn is_open(&self) -> bool {
+    /// Whether packets pass: the handshake is done, and neither side has ended the stream.
+    pub fn is_open(&self) -> bool {
         matches!(&self.state, State::Open(frames) if !frames.is_closing())
     }
 }

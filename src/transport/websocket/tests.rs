@@ -22,7 +22,7 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-fn list(entries: &[&str]) -> Arc<[Box<str>]> {
+fn list(entries: &[&str]) -> Box<[Box<str>]> {
     entries.iter().map(|entry| Box::from(*entry)).collect()
 }
 
@@ -79,15 +79,21 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 struct Outcome {
     plain: Vec<u8>,
     wire: Vec<u8>,
+    forwarded: Vec<IpAddr>,
     /// The fault, or that the stream ended.
     end: Option<Result<(), &'static str>>,
+}
+
+fn connect(rules: Rules) -> WebSocket {
+    WebSocket::new(Arc::new(rules))
 }
 
 fn feed<'a>(layer: &mut WebSocket, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut outcome = Outcome::default();
     for piece in pieces {
         let ended = outcome.end.is_some();
-        match layer.receive(piece, &mut outcome.plain, &mut outcome.wire) {
+        let Outcome { plain, wire, forwarded, .. } = &mut outcome;
+        match layer.receive(piece, plain, wire, forwarded) {
             Ok(Flow::Open) => assert!(!ended, "no stream opens again"),
             Ok(Flow::Ended) => outcome.end = outcome.end.or(Some(Ok(()))),
             Err(fault) => {
@@ -102,7 +108,7 @@ fn feed<'a>(layer: &mut WebSocket, pieces: impl IntoIterator<Item = &'a [u8]>) -
 
 /// A connection with its handshake done.
 fn open(max_frame: u64) -> WebSocket {
-    let mut layer = WebSocket::new(rules(max_frame));
+    let mut layer = connect(rules(max_frame));
     assert!(!layer.is_open());
     let outcome = feed(&mut layer, [&good()[..]]);
     let expected = Outcome { wire: ACCEPTED.into(), ..Outcome::default() };
@@ -120,7 +126,7 @@ fn frames(max_frame: u64, bytes: &[u8]) -> Outcome {
 
 /// How a request is answered: status and, for the log, why.
 fn refused(rules: Rules, request: &[u8]) -> (String, &'static str) {
-    let outcome = feed(&mut WebSocket::new(rules), [request]);
+    let outcome = feed(&mut connect(rules), [request]);
     let text = String::from_utf8(outcome.wire).expect("HTTP is text");
     assert!(text.ends_with("Connection: close\r\nContent-Length: 0\r\n\r\n"), "{text}");
     assert_eq!(outcome.plain, b"");
@@ -129,7 +135,7 @@ fn refused(rules: Rules, request: &[u8]) -> (String, &'static str) {
 }
 
 fn is_accepted(rules: Rules, request: &[u8]) -> Option<String> {
-    let mut layer = WebSocket::new(rules);
+    let mut layer = connect(rules);
     let outcome = feed(&mut layer, [request]);
     layer.is_open().then(|| String::from_utf8(outcome.wire).expect("HTTP is text"))
 }
@@ -150,6 +156,8 @@ fn requests_that_are_accepted() {
         let answer = is_accepted(rules(9), &with(name, Some(value)));
         assert_eq!(answer.as_deref(), Some(ACCEPTED), "{name}: {value}");
     }
+    let anywhere = Rules { paths: list(&[]), ..rules(9) };
+    assert!(is_accepted(anywhere, &head("GET /any HTTP/1.1", &lines())).is_some());
     for path in ["/mqtt", "/mqtt?token=/a", "/ws/", "http://x/mqtt", "https://x:1/mqtt?a=b"] {
         let request = head(&format!("GET {path} HTTP/1.1"), &lines());
         assert!(is_accepted(rules(9), &request).is_some(), "{path}");
@@ -277,12 +285,12 @@ fn a_head_is_bounded() {
     assert!(is_accepted(rules(9), &filled(8192)).is_some());
     let mut behind = filled(8192);
     behind.extend(frame(FIN | BINARY, b"x"));
-    assert_eq!(feed(&mut WebSocket::new(rules(9)), [&behind[..]]).plain, b"x");
+    assert_eq!(feed(&mut connect(rules(9)), [&behind[..]]).plain, b"x");
     for pieces in [filled(8193), [&b"GET "[..], &[b'x'; 20_000]].concat()] {
-        let whole = feed(&mut WebSocket::new(rules(9)), [&pieces[..]]);
+        let whole = feed(&mut connect(rules(9)), [&pieces[..]]);
         assert_eq!(whole.end, Some(Err("HTTP head too long")));
         assert!(whole.wire.starts_with(b"HTTP/1.1 431 "));
-        assert_eq!(feed(&mut WebSocket::new(rules(9)), pieces.chunks(1)), whole);
+        assert_eq!(feed(&mut connect(rules(9)), pieces.chunks(1)), whole);
     }
     let mut many = lines();
     many.extend((many.len()..64).map(|_| ("X", "y".to_owned())));
@@ -306,12 +314,16 @@ fn a_head_has_one_end() {
 fn forwarded(values: &[&str]) -> Vec<String> {
     let mut lines = lines();
     lines.extend(values.iter().map(|value| ("x-forwarded-FOR", (*value).to_owned())));
-    let mut layer = WebSocket::new(rules(9));
-    assert!(layer.take_forwarded().is_empty());
-    assert_eq!(feed(&mut layer, [&head("GET /mqtt HTTP/1.1", &lines)[..]]).end, None);
-    let taken = layer.take_forwarded();
-    assert!(layer.take_forwarded().is_empty() && layer.forwarded.capacity() == 0);
-    taken.iter().map(ToString::to_string).collect()
+    let mut layer = connect(rules(9));
+    let (mut wire, mut forwarded) = (Vec::new(), vec![IpAddr::from([9, 9, 9, 9])]);
+    let mut request = head("GET /mqtt HTTP/1.1", &lines);
+    // Fields need not be UTF-8, which text can't say.
+    for byte in request.iter_mut().filter(|byte| **byte == b'#') {
+        *byte = 0xff;
+    }
+    let flow = layer.receive(&request, &mut Vec::new(), &mut wire, &mut forwarded);
+    assert_eq!(flow, Ok(Flow::Open));
+    forwarded[1..].iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -321,7 +333,7 @@ fn forwarded_addresses() {
     assert_eq!(forwarded(&["192.0.2.1"]), ["192.0.2.1"]);
     assert_eq!(forwarded(&["1.1.1.1 ,2.2.2.2", "3.3.3.3"]), ["1.1.1.1", "2.2.2.2", "3.3.3.3"]);
     assert_eq!(forwarded(&["1.1.1.1:80, [::1]:80,[::2] , ::3"]), ["1.1.1.1", "::1", "::2", "::3"]);
-    for word in ["unknown", "", "1.2.3", "_hidden", "\u{fe}", "[1.1.1.1"] {
+    for word in ["unknown", "", "1.2.3", "_hidden", "\u{fe}", "#", "[1.1.1.1"] {
         let value = format!("9.9.9.9, {word}, 2.2.2.2");
         assert_eq!(forwarded(&["8.8.8.8", &value]), ["2.2.2.2"], "nothing before {word}");
         assert_eq!(forwarded(&["9.9.9.9", word]), none);
@@ -490,7 +502,7 @@ fn our_own_end() {
 
 #[test]
 fn nothing_is_sent_before_the_handshake() {
-    let mut layer = WebSocket::new(rules(9));
+    let mut layer = connect(rules(9));
     let mut wire = Vec::new();
     layer.send(b"early", &mut wire);
     assert_eq!(feed(&mut layer, [&b"GET /mq"[..]]), Outcome::default());
@@ -504,10 +516,9 @@ fn nothing_is_sent_before_the_handshake() {
 #[test]
 fn memory_at_rest() {
     assert!(size_of::<WebSocket>() <= 128, "{}", size_of::<WebSocket>());
-    let mut layer = WebSocket::new(rules(9));
+    let mut layer = connect(rules(9));
     let parts = [good(), frame(FIN | BINARY, b"x"), frame(FIN | PING, &[0; 125])].concat();
     assert_eq!(feed(&mut layer, parts.chunks(3)).end, None);
-    assert_eq!(layer.forwarded.capacity(), 0);
     let State::Open(frames) = &layer.state else { panic!("not open") };
     assert_eq!(frames.held(), 0);
 }
@@ -527,19 +538,19 @@ fn every_cut_gives_the_same() {
         b"nothing".to_vec(),
     ];
     let stream = parts.concat();
-    let whole = feed(&mut WebSocket::new(rules(300)), [&stream[..]]);
+    let whole = feed(&mut connect(rules(300)), [&stream[..]]);
     let plain = [&b"\x10\x0c\0\x04MQTT"[..], &[b'f'; 200], b"\xe0\0"].concat();
     assert_eq!((&whole.plain, whole.end), (&plain, Some(Ok(()))));
+    assert_eq!(whole.forwarded.len(), 2);
     assert_eq!(
         whole.wire,
         [ACCEPTED.as_bytes(), b"\x8a\x0dare you there\x88\x02\x03\xe9"].concat()
     );
-    assert_eq!(feed(&mut WebSocket::new(rules(300)), stream.chunks(1)), whole);
+    assert_eq!(feed(&mut connect(rules(300)), stream.chunks(1)), whole);
     for at in 0..=stream.len() {
         let (front, back) = stream.split_at(at);
-        let mut layer = WebSocket::new(rules(300));
-        assert_eq!(feed(&mut layer, [front, back]), whole, "cut at {at}");
-        assert_eq!(layer.take_forwarded().len(), 2);
+        let outcome = feed(&mut connect(rules(300)), [front, back]);
+        assert_eq!(outcome, whole, "cut at {at}");
     }
 }
 
@@ -677,8 +688,8 @@ proptest! {
         cuts in prop::collection::vec(any::<Index>(), 0..12),
     ) {
         compare(&bytes, 1000, &cuts)?;
-        let whole = feed(&mut WebSocket::new(rules(1000)), [&bytes[..]]);
-        prop_assert_eq!(&feed(&mut WebSocket::new(rules(1000)), cut(&bytes, &cuts)), &whole);
+        let whole = feed(&mut connect(rules(1000)), [&bytes[..]]);
+        prop_assert_eq!(&feed(&mut connect(rules(1000)), cut(&bytes, &cuts)), &whole);
     }
 
     #[test]
@@ -692,7 +703,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        let whole = feed(&mut WebSocket::new(rules(1000)), [&bytes[..]]);
-        prop_assert_eq!(&feed(&mut WebSocket::new(rules(1000)), cut(&bytes, &cuts)), &whole);
+        let whole = feed(&mut connect(rules(1000)), [&bytes[..]]);
+        prop_assert_eq!(&feed(&mut connect(rules(1000)), cut(&bytes, &cuts)), &whole);
     }
 }

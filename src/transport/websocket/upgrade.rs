@@ -6,6 +6,7 @@
 //! and one that doesn't end is refused at its bound.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, PAD, STANDARD};
@@ -42,7 +43,7 @@ const KEY_BYTES: usize = 16;
 /// A handshake that is not done.
 #[derive(Debug)]
 pub(super) struct Upgrade {
-    rules: Rules,
+    rules: Arc<Rules>,
     head: Vec<u8>,
 }
 
@@ -50,7 +51,6 @@ pub(super) struct Upgrade {
 pub(super) struct Accepted {
     /// How much of the last input belonged to the head.
     pub(super) used: usize,
-    pub(super) forwarded: Vec<IpAddr>,
     pub(super) max_frame: u64,
 }
 
@@ -92,11 +92,12 @@ impl Refusal {
 }
 
 impl Upgrade {
-    pub(super) fn new(rules: Rules) -> Upgrade {
+    pub(super) fn new(rules: Arc<Rules>) -> Upgrade {
         Upgrade { rules, head: Vec::new() }
     }
 
-    /// Takes bytes up to the end of the head and writes the answer once it is there.
+    /// Takes bytes up to the end of the head; once it is there, writes the answer and appends the
+    /// addresses that proxies noted.
     ///
     /// # Errors
     /// The request is refused; the refusal is written.
@@ -104,14 +105,20 @@ impl Upgrade {
         &mut self,
         bytes: &[u8],
         wire: &mut Vec<u8>,
+        forwarded: &mut Vec<IpAddr>,
     ) -> Result<Option<Accepted>, Fault> {
-        self.take(bytes, wire).map_err(|refusal| {
+        self.take(bytes, wire, forwarded).map_err(|refusal| {
             refusal.write(wire);
             Fault::new(refusal.what)
         })
     }
 
-    fn take(&mut self, bytes: &[u8], wire: &mut Vec<u8>) -> Result<Option<Accepted>, Refusal> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        wire: &mut Vec<u8>,
+        forwarded: &mut Vec<IpAddr>,
+    ) -> Result<Option<Accepted>, Refusal> {
         let before = self.head.len();
         let room = HEAD_MAX - before;
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -125,13 +132,18 @@ impl Upgrade {
             return if full { Err(Refusal::too_large("HTTP head too long")) } else { Ok(None) };
         };
         let end = from + at + END.len();
-        let forwarded = answer(&self.head[..end], &self.rules, wire)?;
-        Ok(Some(Accepted { used: end - before, forwarded, max_frame: self.rules.max_frame }))
+        answer(&self.head[..end], &self.rules, wire, forwarded)?;
+        Ok(Some(Accepted { used: end - before, max_frame: self.rules.max_frame }))
     }
 }
 
-/// Judges a whole head and accepts it; gives the addresses that proxies noted.
-fn answer(head: &[u8], rules: &Rules, wire: &mut Vec<u8>) -> Result<Vec<IpAddr>, Refusal> {
+/// Judges a whole head and accepts it.
+fn answer(
+    head: &[u8],
+    rules: &Rules,
+    wire: &mut Vec<u8>,
+    forwarded: &mut Vec<IpAddr>,
+) -> Result<(), Refusal> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
     let mut request = Request::new(&mut fields);
     match request.parse(head) {
@@ -153,7 +165,8 @@ fn answer(head: &[u8], rules: &Rules, wire: &mut Vec<u8>) -> Result<Vec<IpAddr>,
     check_place(request.path.unwrap_or_default(), &fields, rules)?;
     let (key, protocol) = check_handshake(&fields)?;
     accept(key, protocol, wire);
-    Ok(fields.forwarded())
+    fields.put_forwarded(forwarded);
+    Ok(())
 }
 
 /// Whether there is something at this place for whoever asks.
@@ -162,7 +175,7 @@ fn check_place(target: &str, fields: &Fields<'_>, rules: &Rules) -> Result<(), R
         return Err(Refusal::bad("HTTP request without one Host"));
     }
     let path = path_of(target);
-    if !rules.paths.iter().any(|served| **served == *path) {
+    if !rules.paths.is_empty() && !rules.paths.iter().any(|served| **served == *path) {
         return Err(Refusal::new("404 Not Found", "HTTP path that is not served"));
     }
     let allowed = |origin: &[u8]| {
@@ -246,11 +259,11 @@ impl<'a> Fields<'a> {
 
     /// Each proxy appends whom it saw, so the end is what the nearest proxy said. Nothing before an
     /// element that is no address can be traced to a proxy.
-    fn forwarded(&self) -> Vec<IpAddr> {
+    fn put_forwarded(&self, addresses: &mut Vec<IpAddr>) {
+        let start = addresses.len();
         let last = self.tokens("X-Forwarded-For").rev().map_while(address);
-        let mut addresses: Vec<IpAddr> = last.take(FORWARDED_MAX).collect();
-        addresses.reverse();
-        addresses
+        addresses.extend(last.take(FORWARDED_MAX));
+        addresses[start..].reverse();
     }
 }
 

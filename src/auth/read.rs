@@ -1,0 +1,86 @@
+//! The files that the configuration names: users with their passwords, and further rules.
+
+use super::judge::Providers;
+use crate::access::{Acl, Policy, Rule, Users};
+use crate::config::{self, AclRule, Config, DeniedPublish};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a file can't be used: every fault of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReadError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong, each with its line where it has one and what mends it.
+    pub faults: Vec<String>,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.faults.join("; "))
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// What is known about who may come in and what they may do, files included.
+#[derive(Clone, Default, Debug)]
+pub struct Provisions {
+    /// For the cores.
+    pub policy: Arc<Policy>,
+    /// For the threads that check.
+    pub(super) providers: Providers,
+    /// Rules of the file, in order; they come behind those of the configuration.
+    pub file_rules: Vec<AclRule>,
+    /// The users, if they are known.
+    pub users: Option<Arc<Users>>,
+}
+
+impl Provisions {
+    /// Reads what `config` names; file names count from `directory`.
+    ///
+    /// # Errors
+    /// A file can't be read or has faults.
+    pub fn read(config: &Config, directory: &Path) -> Result<Provisions, ReadError> {
+        let file = |key: Option<&str>| key.map(|name| directory.join(name));
+        let users = match file(config.access.password_file.given()) {
+            Some(path) => Some(Arc::new(users(&path)?)),
+            None => None,
+        };
+        let file_rules = match file(config.access.acl_file.given()) {
+            Some(path) => rules(&path, config)?,
+            None => Vec::new(),
+        };
+        let providers = Providers { users: users.clone() };
+        let asks = config.listeners.iter().map(|_| !providers.is_empty()).collect();
+        let policy = Policy {
+            acl: Acl::new(config.acl.iter().chain(&file_rules).map(Rule::from).collect()),
+            closes_denied: config.access.denied_publish == DeniedPublish::Close,
+            asks,
+        };
+        Ok(Provisions { policy: Arc::new(policy), providers, file_rules, users })
+    }
+}
+
+fn text(path: &Path) -> Result<String, ReadError> {
+    std::fs::read_to_string(path).map_err(|error| ReadError {
+        file: path.into(),
+        faults: vec![format!("can't be read: {error}; name a readable file")],
+    })
+}
+
+fn users(path: &Path) -> Result<Users, ReadError> {
+    Users::parse(&text(path)?).map_err(|faults| ReadError {
+        file: path.into(),
+        faults: faults.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn rules(path: &Path, config: &Config) -> Result<Vec<AclRule>, ReadError> {
+    let faulty = |faults: &[config::Fault]| ReadError {
+        file: path.into(),
+        faults: faults.iter().map(ToString::to_string).collect(),
+    };
+    config::acl(&text(path)?, &config.listeners).map_err(|faults| faulty(&faults))
+}

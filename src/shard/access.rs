@@ -1,0 +1,306 @@
+//! Who a client is, and whether it may do what it asks for.
+//!
+//! Invariants worth naming:
+//! * a connection whose credentials are being checked waits in the lobby, with its CONNECT unread;
+//! * a session belongs to the user that made it: nobody else gets it or ends it;
+//! * an answer of the rules is kept until the topic or the rules change.
+
+use super::Shard;
+use super::admit::Refusal;
+use super::connection::{ConnectionKey, Standing};
+use super::counters::DropCause;
+use super::events::Ending;
+use super::input::Flow;
+use super::session::SessionSlot;
+use super::timers::Timer;
+use super::waiting::Cause;
+use super::{Command, Live};
+use crate::access::{Access, Action, Credentials, Names, Subject, Verdict};
+use crate::base::PacketId;
+use crate::codec::{Connect, Publish, QoS, ReasonCode, Version, Will};
+use crate::topic::{Subscription, TopicFilter, delayed};
+use std::sync::Arc;
+
+/// What a CONNECT has to wait for, or why it is refused.
+pub(super) enum Unproven {
+    Waits,
+    Refused(Refusal),
+}
+
+fn refused(reason: ReasonCode, what: &'static str) -> Unproven {
+    Unproven::Refused(Refusal { reason, what })
+}
+
+/// What an access to `topic` is.
+fn access(action: Action, topic: &str, qos: QoS, retain: bool) -> Access<'_> {
+    Access { action, topic, qos, retain }
+}
+
+impl Shard {
+    /// Finds out who sends a CONNECT; asks the shell once where that takes long.
+    pub(super) fn identify(
+        &mut self,
+        key: ConnectionKey,
+        connect: &Connect<'_>,
+    ) -> Result<(), Unproven> {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return Ok(()) };
+        match &connection.standing {
+            Standing::Proven(_) | Standing::Anonymous(_) => return Ok(()),
+            Standing::Asked => return Err(Unproven::Waits),
+            Standing::Refused(refusal) => return Err(Unproven::Refused(**refusal)),
+            Standing::Unasked => {}
+        }
+        let at = usize::from(connection.listener);
+        let settings = &self.clients.settings;
+        let asks = settings.policy.asks.get(at).is_some_and(|asks| *asks);
+        if asks && (connect.username.is_some() || connect.password.is_some()) {
+            connection.standing = Standing::Asked;
+            let credentials = Credentials {
+                listener: connection.listener,
+                client_id: connect.client_id.into(),
+                user: connect.username.map(Box::from),
+                password: connect.password.map(Box::from),
+                peer: connection.peer,
+            };
+            self.clients.counters.credentials_asked += 1;
+            self.commands.push_back(Command::Judge(key, Box::new(credentials)));
+            return Err(Unproven::Waits);
+        }
+        if !settings.anonymous.get(at).is_some_and(|anonymous| *anonymous) {
+            let what = match asks {
+                true => "this listener takes no anonymous clients: give user name and password",
+                false => "this listener takes no anonymous clients, and nobody can prove a name",
+            };
+            return Err(refused(ReasonCode::NOT_AUTHORIZED, what));
+        }
+        let named = settings.names_matter();
+        let name = connect.username.filter(|_| named).map(Box::from);
+        connection.standing = Standing::Anonymous(name);
+        Ok(())
+    }
+
+    /// What was found out about the credentials of a connection; it goes on with its CONNECT.
+    pub fn judged(&mut self, key: ConnectionKey, verdict: Verdict) {
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        if !matches!(connection.standing, Standing::Asked) {
+            return;
+        }
+        let counters = &mut self.clients.counters;
+        let refuse = |reason, what| Standing::Refused(Box::new(Refusal { reason, what }));
+        connection.standing = match verdict {
+            Verdict::Proven(identity) => Standing::Proven(identity),
+            Verdict::Wrong => {
+                counters.credentials_wrong += 1;
+                refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, "wrong user name or password")
+            }
+            Verdict::Busy => {
+                counters.credentials_unchecked += 1;
+                refuse(ReasonCode::SERVER_BUSY, "too many clients wait for their password check")
+            }
+            Verdict::Unavailable => {
+                counters.credentials_unchecked += 1;
+                let what = "nobody can check the user name and password now";
+                refuse(ReasonCode::SERVER_UNAVAILABLE, what)
+            }
+        };
+        if connection.stalled == Some(Cause::Verdict) {
+            self.resume(key);
+        }
+    }
+
+    /// Whether the client's identity allows its client identifier, its session and its will.
+    pub(super) fn admit_identity(
+        &self,
+        key: ConnectionKey,
+        client_id: &str,
+        will: Option<&Will<'_>>,
+    ) -> Result<(), Refusal> {
+        let refuse = |reason, what| Err(Refusal { reason, what });
+        let Some(connection) = self.clients.connections.get(key) else { return Ok(()) };
+        let identity = connection.proven();
+        let clients = identity.and_then(|identity| identity.clients.as_ref());
+        if clients.is_some_and(|clients| !clients.matches(client_id)) {
+            let what = "the user may not use this client identifier";
+            return refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, what);
+        }
+        let session = self.clients.by_id.get(client_id);
+        let session = session.and_then(|slot| self.clients.sessions.get(*slot));
+        let owner = session.and_then(|session| session.user.as_deref());
+        if owner.is_some_and(|owner| identity.is_none_or(|identity| *identity.user != *owner)) {
+            let what = "another user has a session under this client identifier";
+            return refuse(ReasonCode::NOT_AUTHORIZED, what);
+        }
+        let Some(will) = will.filter(|_| self.clients.settings.policy.guards(identity)) else {
+            return Ok(());
+        };
+        let topic = delayed::target(will.topic);
+        if !self.may(key, client_id, &access(Action::Publish, topic, will.qos, will.retain)) {
+            return refuse(ReasonCode::NOT_AUTHORIZED, "the will topic is not allowed");
+        }
+        Ok(())
+    }
+
+    /// Notes what the identity of a connection that has just got its session means for both.
+    pub(super) fn settle_identity(&mut self, key: ConnectionKey, slot: SessionSlot) {
+        let policy = &self.clients.settings.policy;
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        connection.guarded = policy.guards(connection.proven());
+        let Some(identity) = connection.proven() else { return };
+        let (user, lasts_s) = (identity.user.clone(), identity.lasts_s);
+        if let Some(session) = self.clients.sessions.get_mut(slot) {
+            session.user = Some(user);
+        }
+        if let Some(seconds) = lasts_s {
+            let end = self.clients.now.plus_secs(u64::from(seconds));
+            self.wheel.insert(end, Timer::IdentityEnd(key));
+        }
+    }
+
+    /// Asks the rules.
+    fn may(&self, key: ConnectionKey, client_id: &str, access: &Access<'_>) -> bool {
+        let Some(connection) = self.clients.connections.get(key) else { return false };
+        let identity = connection.proven();
+        let names = Names {
+            user: identity.map(|identity| &*identity.user),
+            client: client_id,
+            groups: identity.map_or(&[], |identity| &identity.groups),
+        };
+        let settings = &self.clients.settings;
+        let listener = settings.listener_names.get(usize::from(connection.listener));
+        let subject = Subject {
+            names,
+            listener: listener.map_or("", |name| name),
+            address: connection.peer.map(|peer| peer.ip()),
+        };
+        settings.policy.decide(identity, &subject, access).allowed
+    }
+
+    /// Whether a client with rules about it may publish to the topic that was looked up last.
+    #[inline(never)]
+    pub(super) fn may_publish(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        topic: &str,
+    ) -> bool {
+        let (qos, retain) = (publish.qos, publish.retain);
+        let cache = self.clients.connections.get(key).and_then(|c| c.topic.as_ref());
+        if let Some(allowed) = cache.and_then(|cache| cache.verdicts.known(qos, retain)) {
+            return allowed;
+        }
+        let client = self.identity(key).client_id;
+        let wanted = access(Action::Publish, delayed::target(topic), qos, retain);
+        let allowed = self.may(key, client, &wanted);
+        let connection = self.clients.connections.get_mut(key);
+        if let Some(cache) = connection.and_then(|connection| connection.topic.as_mut()) {
+            cache.verdicts.keep(qos, retain, allowed);
+        }
+        allowed
+    }
+
+    /// Why the client of a session may not subscribe to `filter`, if the rules say so.
+    pub(super) fn denied_filter(
+        &mut self,
+        slot: SessionSlot,
+        filter: &TopicFilter,
+        qos: QoS,
+    ) -> Option<ReasonCode> {
+        if self.may_subscribe(slot, filter, qos) {
+            return None;
+        }
+        self.clients.counters.subscriptions_denied += 1;
+        Some(ReasonCode::NOT_AUTHORIZED)
+    }
+
+    fn may_subscribe(&self, slot: SessionSlot, filter: &TopicFilter, qos: QoS) -> bool {
+        let Some(session) = self.clients.sessions.get(slot) else { return false };
+        let Some(key) = session.connection else { return true };
+        let guarded = self.clients.connections.get(key).is_some_and(|c| c.guarded);
+        let wanted = access(Action::Subscribe, filter.as_str(), qos, false);
+        !guarded || self.may(key, &session.client_id, &wanted)
+    }
+
+    /// A PUBLISH that goes nowhere: refused with a reason code, which MQTT 3.x has none for, so
+    /// there it is acknowledged.
+    pub(super) fn publish_nowhere(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        id: Option<PacketId>,
+        cause: DropCause,
+    ) -> Flow {
+        self.drop_publish(cause, publish);
+        let version = self.version_of(key);
+        if cause == DropCause::Denied
+            && version != Version::V5
+            && self.clients.settings.policy.closes_denied
+        {
+            self.end_connection(key, Ending::Closed(ReasonCode::NOT_AUTHORIZED));
+            return Flow::Stop;
+        }
+        if let Some(id) = id {
+            let reason = match version {
+                Version::V5 => ReasonCode::NOT_AUTHORIZED,
+                Version::V31 | Version::V311 => ReasonCode::SUCCESS,
+            };
+            self.owe_ack(key, id, publish.qos, Some(reason));
+        }
+        Flow::Next
+    }
+
+    /// Takes the subscriptions away that the client of a session may not have any more.
+    pub(super) fn recheck_subscriptions(&mut self, slot: SessionSlot) {
+        let Some(session) = self.clients.sessions.get(slot) else { return };
+        let Some(connection) = session.connection.and_then(|key| self.clients.connections.get(key))
+        else {
+            return;
+        };
+        if !connection.guarded {
+            return;
+        }
+        let texts = session.subscriptions.keys();
+        let denied = texts.filter(|text| {
+            let parsed = Subscription::parse(text);
+            // The QoS stands in the index; a rule about one QoS is not asked again.
+            parsed.is_ok_and(|parsed| {
+                let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+                !qos.iter().any(|qos| self.may_subscribe(slot, parsed.filter(), *qos))
+            })
+        });
+        let mut denied: Vec<Box<str>> = denied.cloned().collect();
+        // In an order that does not depend on a hash, so that runs can be repeated.
+        denied.sort_unstable();
+        for text in denied {
+            let client_id =
+                self.clients.sessions.get(slot).map_or("", |session| &session.client_id);
+            tracing::info!(client_id, filter = &*text, "subscription taken away by a rule");
+            self.withdraw(slot, &text);
+            self.clients.counters.subscriptions_withdrawn += 1;
+        }
+    }
+
+    /// Takes over other rules: what was answered under the old ones is forgotten, and subscriptions
+    /// of connected clients are asked about again.
+    pub(super) fn take_policy(&mut self, live: &Live) {
+        if self.clients.settings.policy == live.policy {
+            return;
+        }
+        self.clients.settings.policy = Arc::clone(&live.policy);
+        let keys: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let Some(connection) = self.clients.connections.get_mut(key) else { continue };
+            connection.guarded = live.policy.guards(connection.proven());
+            connection.topic = None;
+            if let Some(slot) = self.session_of(key) {
+                self.recheck_subscriptions(slot);
+            }
+        }
+    }
+
+    /// The proof of who the client is has come to its end.
+    pub(super) fn identity_ended(&mut self, key: ConnectionKey) {
+        if self.clients.connections.get(key).is_some_and(|c| c.proven().is_some()) {
+            self.clients.doomed.push((key, ReasonCode::NOT_AUTHORIZED));
+        }
+    }
+}

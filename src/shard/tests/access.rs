@@ -1,0 +1,311 @@
+//! Who comes in, and what rules let clients do.
+
+use super::super::Live;
+use super::wire::{Client, Wire, id, message, read, v5};
+use super::{Bench, Settings};
+use crate::access::{Acl, Credentials, Identity, Pattern, Policy, Rule, Verdict, Who};
+use crate::access::{Action, Effect};
+use crate::codec::{
+    ConnectOut, ConnectProperties, Packet, QoS, ReasonCode, UnsubscribeOut, Version, Will,
+};
+use crate::shard::DropCause;
+use std::sync::Arc;
+
+/// What the tests' judge says: the password is "right", and users with a dash are in a group.
+pub(super) fn verdict(credentials: &Credentials) -> Verdict {
+    let user = credentials.user.clone().unwrap_or_default();
+    match credentials.password.as_deref() {
+        Some(b"right") => {
+            let groups = user.split_once('-').map(|(_, group)| Box::from(group));
+            let lasts_s = (&*user == "brief").then_some(60);
+            let groups = groups.into_iter().collect();
+            let clients = (&*user == "narrow").then(|| crate::access::ClientPattern::new("n-*"));
+            Verdict::Proven(Box::new(Identity {
+                user,
+                groups,
+                lasts_s,
+                clients,
+                acl: Acl::default(),
+            }))
+        }
+        Some(b"later") => Verdict::Busy,
+        Some(b"lost") => Verdict::Unavailable,
+        _ => Verdict::Wrong,
+    }
+}
+
+fn named<'a>(client_id: &'a str, user: &'a str, password: &'a str) -> ConnectOut<'a> {
+    let (username, password) = (Some(user), Some(password.as_bytes()));
+    ConnectOut { username, password, ..v5(client_id, true, 0) }
+}
+
+fn rule(effect: Effect, action: Action, topics: &[&str]) -> Rule {
+    let topics = topics.iter().map(|topic| Pattern::new(topic).expect("a pattern")).collect();
+    Rule { effect, who: Who::default(), action, topics, qos: Vec::new(), retain: None }
+}
+
+fn allow(action: Action, topics: &[&str]) -> Rule {
+    rule(Effect::Allow, action, topics)
+}
+
+/// Names are checked, and `rules` hold.
+fn guarded(settings: &mut Settings, anonymous: bool, rules: Vec<Rule>) {
+    settings.anonymous = vec![anonymous];
+    settings.policy =
+        Arc::new(Policy { acl: Acl::new(rules), asks: vec![true], ..Policy::default() });
+}
+
+/// Gives a shard other rules.
+fn change_rules(wire: &mut Wire, rules: Vec<Rule>) {
+    let settings = &wire.bench.shards[0].clients.settings;
+    let policy = Policy { acl: Acl::new(rules), ..Policy::clone(&settings.policy) };
+    let live = Live {
+        session: settings.session.clone(),
+        topics: settings.topics.clone(),
+        limits: settings.limits.clone(),
+        policy: Arc::new(policy),
+    };
+    wire.bench.shards[0].reconfigure(&live);
+}
+
+fn publish(wire: &mut Wire, client: Client, topic: &str, qos: QoS) -> Option<ReasonCode> {
+    let mut bytes = Vec::new();
+    message(topic, qos, 9, b"x").encode(client.version, &mut bytes);
+    let answers = wire.send(client, &bytes);
+    answers.iter().find_map(|bytes| match read(bytes, client.version) {
+        Packet::Puback(ack) | Packet::Pubrec(ack) => Some(ack.reason),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_password_decides_who_comes_in() {
+    let mut wire = Wire::new(|s| guarded(s, false, Vec::new()));
+    wire.connect(&named("a", "ann", "right"));
+    assert_eq!(wire.refused(&named("b", "ann", "wrong")), ReasonCode::BAD_USER_NAME_OR_PASSWORD);
+    assert_eq!(wire.refused(&named("c", "ann", "later")), ReasonCode::SERVER_BUSY);
+    assert_eq!(wire.refused(&named("d", "ann", "lost")), ReasonCode::SERVER_UNAVAILABLE);
+    assert_eq!(wire.refused(&v5("e", true, 0)), ReasonCode::NOT_AUTHORIZED);
+    let nameless = ConnectOut { username: None, ..named("f", "", "right") };
+    wire.connect(&nameless);
+    let three = ConnectOut { version: Version::V311, ..named("g", "ann", "wrong") };
+    assert_eq!(wire.refused(&three), ReasonCode::BAD_USER_NAME_OR_PASSWORD);
+    let three = ConnectOut { version: Version::V311, ..v5("h", true, 0) };
+    assert_eq!(wire.refused(&three), ReasonCode::NOT_AUTHORIZED);
+    let counters = wire.counters();
+    assert_eq!((counters.credentials_asked, counters.credentials_wrong), (6, 2));
+    assert_eq!(counters.credentials_unchecked, 2);
+}
+
+#[test]
+fn anonymous_clients_come_in_where_they_may_and_wrong_passwords_never() {
+    let mut wire = Wire::new(|s| guarded(s, true, Vec::new()));
+    wire.connect(&v5("a", true, 0));
+    assert_eq!(wire.refused(&named("b", "ann", "wrong")), ReasonCode::BAD_USER_NAME_OR_PASSWORD);
+}
+
+#[test]
+fn who_is_being_checked_waits_and_goes_on_where_it_was() {
+    let mut wire = Wire::new(|s| guarded(s, false, Vec::new()));
+    wire.bench.slow = true;
+    let watcher_in = |wire: &mut Wire, id: &str| wire.try_connect(&named(id, "ann", "right"));
+    let (client, answer) = watcher_in(&mut wire, "a");
+    assert!(answer.is_empty(), "no answer before the verdict");
+    // Packets behind the CONNECT wait with it.
+    wire.send(client, &[0xc0, 0]);
+    let (at, key, credentials) = wire.bench.asked.pop().expect("a question");
+    assert_eq!(credentials.user.as_deref(), Some("ann"));
+    assert!(!format!("{credentials:?}").contains("right"), "{credentials:?}");
+    wire.bench.shards[at].judged(key, verdict(&credentials));
+    let answers = wire.send(client, &[0xc0, 0]);
+    let kinds: Vec<u8> = answers.iter().map(|bytes| bytes[0]).collect();
+    assert_eq!(kinds, [0x20, 0xd0, 0xd0], "CONNACK, then both PINGRESP");
+    // A verdict that comes twice, or for somebody who has left, changes nothing.
+    wire.bench.shards[at].judged(key, Verdict::Wrong);
+    assert!(!wire.is_closed(client));
+    let (gone, _) = watcher_in(&mut wire, "b");
+    wire.cut(gone);
+    let (at, key, credentials) = wire.bench.asked.pop().expect("a question");
+    wire.bench.shards[at].judged(key, verdict(&credentials));
+    assert_eq!(wire.counters().connects, 1);
+    // Nobody waits longer than the deadline of the CONNECT.
+    let (late, _) = watcher_in(&mut wire, "c");
+    wire.wait_s(11);
+    assert!(wire.is_closed(late));
+    assert_eq!(wire.counters().connect_timeouts, 1);
+}
+
+#[test]
+fn an_identity_moves_home_with_its_connection() {
+    let rules = vec![allow(Action::Both, &["u/%u/#"])];
+    let mut bench = Bench::with(4, |s| guarded(s, false, rules.clone()));
+    for n in 0..16 {
+        let id = format!("client-{n}");
+        let client = bench.connect_with(n % 4, &named(&id, "ann", "right"));
+        let answers = bench.output(client);
+        assert_eq!(answers[0], 0x20, "a CONNACK");
+        assert_eq!(bench.subscribe(client, &["u/ann/#", "u/bob/#"]), [1, 0x87]);
+    }
+    assert!(bench.sum(|c| c.handed_over) > 0);
+    assert_eq!(bench.sum(|c| c.credentials_asked), 16, "each is asked once");
+}
+
+#[test]
+fn a_session_belongs_to_its_user() {
+    let mut wire = Wire::new(|s| guarded(s, true, Vec::new()));
+    let long = ConnectProperties { session_expiry: Some(1000), ..ConnectProperties::default() };
+    let anns = ConnectOut { properties: long, ..named("shared", "ann", "right") };
+    let ann = wire.connect(&anns);
+    assert_eq!(wire.refused(&named("shared", "bob", "right")), ReasonCode::NOT_AUTHORIZED);
+    assert_eq!(wire.refused(&v5("shared", true, 0)), ReasonCode::NOT_AUTHORIZED);
+    assert!(!wire.is_closed(ann), "nobody took it over");
+    wire.cut(ann);
+    assert_eq!(wire.refused(&v5("shared", false, 0)), ReasonCode::NOT_AUTHORIZED);
+    wire.connect(&anns);
+}
+
+#[test]
+fn rules_decide_what_is_published_and_tell_so() {
+    let rules = vec![allow(Action::Both, &["open/#"]), allow(Action::Subscribe, &["#"])];
+    let mut wire = Wire::new(|s| guarded(s, true, rules.clone()));
+    let (five, watcher) = (wire.five("five"), wire.five("watcher"));
+    assert_eq!(wire.subscribe(watcher, "#", QoS::AtMostOnce), ReasonCode::SUCCESS);
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        assert_eq!(publish(&mut wire, five, "open/a", qos), Some(ReasonCode::SUCCESS));
+        assert_eq!(publish(&mut wire, five, "shut/a", qos), Some(ReasonCode::NOT_AUTHORIZED));
+        wire.take(watcher);
+    }
+    publish(&mut wire, five, "shut/a", QoS::AtMostOnce);
+    assert_eq!(wire.take(watcher).len(), 0, "nobody got it");
+    assert!(!wire.is_closed(five));
+    let three = wire.three("three");
+    assert_eq!(publish(&mut wire, three, "shut/a", QoS::AtLeastOnce), Some(ReasonCode::SUCCESS));
+    assert_eq!(wire.take(watcher).len(), 0, "acknowledged, as 3.x can't say no, and dropped");
+    assert_eq!(wire.counters().drops[DropCause::Denied as usize], 4);
+}
+
+#[test]
+fn old_clients_are_closed_for_a_denied_message_where_that_is_asked_for() {
+    let mut wire = Wire::new(|s| {
+        guarded(s, true, vec![allow(Action::Both, &["open"])]);
+        let policy = Policy { closes_denied: true, ..Policy::clone(&s.policy) };
+        s.policy = Arc::new(policy);
+    });
+    let (three, five) = (wire.three("three"), wire.five("five"));
+    assert_eq!(publish(&mut wire, three, "shut", QoS::AtLeastOnce), None);
+    assert!(wire.is_closed(three));
+    let reason = publish(&mut wire, five, "shut", QoS::AtLeastOnce);
+    assert_eq!(reason, Some(ReasonCode::NOT_AUTHORIZED));
+    assert!(!wire.is_closed(five), "MQTT 5 has a reason code");
+}
+
+#[test]
+fn a_verdict_is_kept_for_one_kind_of_message_only() {
+    let limited = Rule { qos: vec![QoS::AtMostOnce], ..allow(Action::Publish, &["a"]) };
+    let kept = Rule { retain: Some(true), ..rule(Effect::Deny, Action::Publish, &["b"]) };
+    let rules = vec![limited, kept, allow(Action::Publish, &["b"])];
+    let mut wire = Wire::new(|s| guarded(s, true, rules.clone()));
+    let client = wire.five("c");
+    for _ in 0..2 {
+        publish(&mut wire, client, "a", QoS::AtMostOnce);
+        let reason = publish(&mut wire, client, "a", QoS::AtLeastOnce);
+        assert_eq!(reason, Some(ReasonCode::NOT_AUTHORIZED));
+    }
+    assert_eq!(wire.counters().drops[DropCause::Denied as usize], 2);
+    for (retain, expected) in
+        [(false, ReasonCode::SUCCESS), (true, ReasonCode::NOT_AUTHORIZED)].repeat(2)
+    {
+        let mut bytes = Vec::new();
+        let mut out = message("b", QoS::AtLeastOnce, 7, b"x");
+        out.retain = retain;
+        out.encode(Version::V5, &mut bytes);
+        let answers = wire.send(client, &bytes);
+        let Packet::Puback(ack) = read(&answers[0], Version::V5) else { panic!("no PUBACK") };
+        assert_eq!(ack.reason.is_error(), expected.is_error(), "retain {retain}");
+    }
+}
+
+#[test]
+fn filters_are_allowed_one_by_one_and_in_every_form() {
+    let rules = vec![
+        rule(Effect::Deny, Action::Subscribe, &["secret/#"]),
+        allow(Action::Subscribe, &["#"]),
+    ];
+    let mut bench = Bench::with(2, |s| {
+        guarded(s, true, rules.clone());
+        s.topics.exclusive = true;
+    });
+    let client = bench.connect(0, "c", Version::V5);
+    bench.output(client);
+    let filters = ["a", "secret/a", "secret", "+/a", "#", "$share/g/secret/a", "$share/g/a/#"];
+    assert_eq!(bench.subscribe(client, &filters), [1, 0x87, 0x87, 0x87, 0x87, 0x87, 1]);
+    assert_eq!(bench.subscribe(client, &["$exclusive/secret/a", "$exclusive/b"]), [0x87, 1]);
+    assert_eq!(bench.sum(|c| c.subscriptions_denied), 6);
+}
+
+#[test]
+fn a_will_is_judged_when_its_client_connects() {
+    let rules = vec![allow(Action::Publish, &["wills/%c"])];
+    let mut wire = Wire::new(|s| guarded(s, true, rules.clone()));
+    let will = |topic| Some(Will { topic, payload: b"gone", ..Will::default() });
+    wire.connect(&ConnectOut { will: will("wills/a"), ..v5("a", true, 0) });
+    let other = ConnectOut { will: will("wills/a"), ..v5("b", true, 0) };
+    assert_eq!(wire.refused(&other), ReasonCode::NOT_AUTHORIZED);
+}
+
+#[test]
+fn inherited_subscriptions_are_asked_about_again() {
+    let rules = vec![allow(Action::Both, &["a/#", "b/#"])];
+    let mut wire = Wire::new(|s| guarded(s, true, rules.clone()));
+    let client = wire.connect(&v5("c", true, 1000));
+    for filter in ["a/#", "b/#", "$share/g/b/x"] {
+        wire.subscribe(client, filter, QoS::AtLeastOnce);
+    }
+    wire.cut(client);
+    change_rules(&mut wire, vec![allow(Action::Both, &["a/#"])]);
+    let client = wire.connect(&v5("c", false, 1000));
+    assert_eq!(wire.counters().subscriptions_withdrawn, 2);
+    let mut bytes = Vec::new();
+    UnsubscribeOut { packet_id: id(3), filters: &["a/#", "b/#", "$share/g/b/x"] }
+        .encode(Version::V5, &mut bytes);
+    let answers = wire.send(client, &bytes);
+    let Packet::Unsuback(unsuback) = read(&answers[0], Version::V5) else { panic!("no UNSUBACK") };
+    let reasons: Vec<u8> = unsuback.reasons().map(|reason| reason.0).collect();
+    assert_eq!(reasons, [0, 0x11, 0x11]);
+}
+
+#[test]
+fn other_rules_hold_from_the_next_packet_on() {
+    let mut wire = Wire::new(|s| guarded(s, true, Vec::new()));
+    let (client, watcher) = (wire.five("c"), wire.five("w"));
+    wire.subscribe(watcher, "a/#", QoS::AtMostOnce);
+    assert_eq!(
+        publish(&mut wire, client, "a/b", QoS::AtLeastOnce),
+        Some(ReasonCode::SUCCESS),
+        "without a rule everything is allowed"
+    );
+    assert_eq!(wire.take(watcher).len(), 1);
+    change_rules(&mut wire, vec![allow(Action::Publish, &["a/#"])]);
+    publish(&mut wire, client, "a/b", QoS::AtLeastOnce);
+    assert_eq!(wire.take(watcher).len(), 0, "its subscription was taken away");
+    assert_eq!(wire.counters().subscriptions_withdrawn, 1);
+    change_rules(&mut wire, vec![allow(Action::Publish, &["b/#"])]);
+    let reason = publish(&mut wire, client, "a/b", QoS::AtLeastOnce);
+    assert_eq!(reason, Some(ReasonCode::NOT_AUTHORIZED), "no verdict is remembered");
+    change_rules(&mut wire, Vec::new());
+    let reason = publish(&mut wire, client, "a/b", QoS::AtLeastOnce).map(|r| r.is_error());
+    assert_eq!(reason, Some(false));
+}
+
+#[test]
+fn an_identity_can_name_its_client_ids_and_its_end() {
+    let mut wire = Wire::new(|s| guarded(s, false, Vec::new()));
+    wire.connect(&named("n-1", "narrow", "right"));
+    let reason = wire.refused(&named("m-1", "narrow", "right"));
+    assert_eq!(reason, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+    let lasting = ConnectOut { keep_alive: 0, ..named("x", "ann", "right") };
+    let brief = ConnectOut { keep_alive: 0, ..named("y", "brief", "right") };
+    let (lasting, brief) = (wire.connect(&lasting), wire.connect(&brief));
+    wire.wait_s(61);
+    assert!(wire.is_closed(brief) && !wire.is_closed(lasting));
+}
