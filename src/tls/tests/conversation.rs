@@ -132,6 +132,35 @@ fn nothing_is_sent_or_closed_before_the_handshake() {
     assert!(wire.is_empty());
 }
 
+#[test]
+fn a_client_that_changes_its_keys_is_answered_in_kind() {
+    let (place, authority) = (Place::new(), Authority::new("root"));
+    let server = load(&settings(&place, &authority));
+    let config = ClientSide::new(&authority).version(&rustls::version::TLS13).config();
+    let mut pair = Pair::open(&server, &config, "localhost");
+    let length = |pair: &mut Pair| {
+        let mut wire = Vec::new();
+        pair.tls.send(b"PINGRESP", &mut wire);
+        assert_eq!(pair.deliver(&wire), b"PINGRESP");
+        wire.len()
+    };
+    let ordinary = length(&mut pair);
+    for _ in 0..3 {
+        pair.client.refresh_traffic_keys().unwrap();
+        assert_eq!(pair.say(b"PINGREQ").unwrap(), b"PINGREQ");
+        assert!(length(&mut pair) > ordinary, "the server's key update goes along");
+        assert_eq!(length(&mut pair), ordinary);
+    }
+}
+
+#[test]
+fn a_connection_may_move_to_another_thread() {
+    fn movable<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    movable::<Tls>();
+    shared::<ServerTls>();
+}
+
 /// What a server says to `bytes` alone: the fault's text, and the alert.
 fn fault_of(server: &ServerTls, bytes: &[u8]) -> (String, Vec<u8>) {
     let (mut tls, mut plain, mut wire) = (Tls::new(server), Vec::new(), Vec::new());
