@@ -5,8 +5,12 @@
 mod config;
 #[path = "../fuzz/src/decode.rs"]
 mod decode;
+#[path = "../fuzz/src/proxy.rs"]
+mod proxy;
 #[path = "../fuzz/src/shard/mod.rs"]
 mod shard;
+#[path = "../fuzz/src/websocket.rs"]
+mod websocket;
 
 /// Runs every input of one target; the input's name stands above the panic's message.
 fn replay(target: &str, run: fn(&[u8])) {
@@ -34,4 +38,14 @@ fn config_corpus() {
 #[test]
 fn shard_corpus() {
     replay("shard", shard::run);
+}
+
+#[test]
+fn proxy_corpus() {
+    replay("proxy", proxy::run);
+}
+
+#[test]
+fn websocket_corpus() {
+    replay("websocket", websocket::run);
 }

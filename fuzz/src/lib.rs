@@ -3,4 +3,6 @@
 
 pub mod config;
 pub mod decode;
+pub mod proxy;
 pub mod shard;
+pub mod websocket;

@@ -1,228 +1,345 @@
-//! Frames: heads, masks, fragments and control frames.
+//! Frames: the payload of data frames goes through as it comes, control frames are answered.
+//! Source: RFC 6455, sections 5 and 7.
+//!
+//! Invariants worth naming: a frame is judged when its head is there, before its payload; of a
+//! frame nothing is kept but its head and, for a control frame, at most 125 bytes of payload.
 
-use super::super::Flow;
+use std::mem;
 
-const CONTINUATION: u8 = 0;
-const TEXT: u8 = 1;
-pub const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
+use crate::transport::{Fault, Flow};
 
-/// Close codes of RFC 6455, section 7.4.1.
-pub const NORMAL: u16 = 1000;
-const PROTOCOL_ERROR: u16 = 1002;
-const UNSUPPORTED: u16 = 1003;
-const TOO_BIG: u16 = 1009;
-
-const CONTROL_MAX: usize = 125;
+/// Two bytes, eight of length, four of mask.
 const HEAD_MAX: usize = 14;
 
-/// Why a frame can't be taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Refusal {
-    /// For the close frame.
-    pub code: u16,
-    pub what: &'static str,
-}
+const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
 
-fn refuse<T>(code: u16, what: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { code, what })
-}
+/// In place of a length: it follows in two bytes, in eight bytes.
+const LENGTH_TWO: u8 = 126;
+const LENGTH_EIGHT: u8 = 127;
 
-/// Reads the frames of a client, cut anywhere.
-#[derive(Default, Debug)]
-pub struct Reader {
-    /// What has come of the head of the next frame.
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PONG: u8 = 0xa;
+
+const NORMAL: u16 = 1000;
+const PROTOCOL_ERROR: u16 = 1002;
+const UNSUPPORTED_DATA: u16 = 1003;
+const INVALID_DATA: u16 = 1007;
+const TOO_BIG: u16 = 1009;
+
+/// Both directions of an open connection.
+#[derive(Debug)]
+pub(super) struct Frames {
+    max_frame: u64,
+    stage: Stage,
+    /// The head of the frame that begins, of which `have` bytes are there.
     head: [u8; HEAD_MAX],
-    head_len: u8,
-    /// Of the frame that is being read: its type, its last part, its mask in turn.
-    opcode: u8,
-    in_frame: bool,
-    last: bool,
-    mask: [u8; 4],
+    have: usize,
+    /// Payload of the frame at hand that is still to come, in bytes.
     left: u64,
-    /// A message of several frames has begun.
-    fragmented: bool,
-    /// Payload of a control frame; empty otherwise.
+    /// Beginning with the byte for the next payload byte.
+    mask: [u8; 4],
+    /// Payload of the control frame at hand, still masked.
     control: Vec<u8>,
+    /// A message has begun and not ended.
+    fragmented: bool,
+    /// Our close frame is written.
+    closing: bool,
 }
 
-impl Reader {
-    /// Heap bytes that it holds.
+/// What the next byte belongs to.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Head,
+    Data,
+    Control(Control),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Control {
+    Close,
+    Ping,
+    Pong,
+}
+
+/// Why a connection is given up, and what the peer hears of it.
+#[derive(Debug)]
+struct Broken {
+    code: u16,
+    what: &'static str,
+}
+
+impl Broken {
+    #[cold]
+    const fn protocol(what: &'static str) -> Broken {
+        Broken { code: PROTOCOL_ERROR, what }
+    }
+}
+
+impl Frames {
+    pub(super) fn new(max_frame: u64) -> Frames {
+        Frames {
+            max_frame,
+            stage: Stage::Head,
+            head: [0; HEAD_MAX],
+            have: 0,
+            left: 0,
+            mask: [0; 4],
+            control: Vec::new(),
+            fragmented: false,
+            closing: false,
+        }
+    }
+
+    /// See [`WebSocket::receive`](super::WebSocket::receive). Must not be called again after an end
+    /// or a fault.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<Flow, Fault> {
+        self.take(bytes, plain, wire).map_err(|broken| {
+            self.end(&broken.code.to_be_bytes(), wire);
+            Fault::new(broken.what)
+        })
+    }
+
+    /// Appends `plain` as one frame, if there is anything to send and the stream is not ended.
+    pub(super) fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
+        if !plain.is_empty() && !self.closing {
+            put_frame(BINARY, plain, wire);
+        }
+    }
+
+    /// Appends the close frame, unless there was one.
+    pub(super) fn close(&mut self, wire: &mut Vec<u8>) {
+        self.end(&NORMAL.to_be_bytes(), wire);
+    }
+
+    /// Whether our close frame is written.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Heap bytes held.
     #[cfg(test)]
-    pub fn kept_bytes(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.control.capacity()
     }
 
-    /// Takes bytes; appends data to `plain` and answers to `wire`.
-    pub fn read(
+    fn end(&mut self, payload: &[u8], wire: &mut Vec<u8>) {
+        if !self.closing {
+            put_frame(CLOSE, payload, wire);
+        }
+        self.closing = true;
+    }
+
+    fn take(
         &mut self,
         mut bytes: &[u8],
-        max_frame: u64,
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
-    ) -> Result<Flow, Refusal> {
+    ) -> Result<Flow, Broken> {
         loop {
-            if !self.in_frame {
-                bytes = self.read_head(bytes, max_frame)?;
-                if !self.in_frame {
-                    return Ok(Flow::Open);
+            match self.stage {
+                Stage::Head => {
+                    bytes = self.take_head(bytes)?;
+                    if matches!(self.stage, Stage::Head) {
+                        return Ok(Flow::Open);
+                    }
                 }
-            }
-            let taken = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            let (part, rest) = bytes.split_at(taken);
-            let is_control = self.opcode >= CLOSE;
-            self.unmask(part, if is_control { None } else { Some(&mut *plain) });
-            bytes = rest;
-            if self.left > 0 {
-                return Ok(Flow::Open);
-            }
-            self.in_frame = false;
-            if is_control {
-                if self.finish_control(wire)? == Flow::Ended {
-                    return Ok(Flow::Ended);
+                Stage::Data => {
+                    let (payload, rest) = self.take_payload(bytes);
+                    bytes = rest;
+                    // After our end there is nobody left who would read a packet.
+                    if !self.closing {
+                        unmask(self.mask, payload, plain);
+                    }
+                    self.mask.rotate_left(payload.len() % 4);
+                    if self.left > 0 {
+                        return Ok(Flow::Open);
+                    }
+                    self.stage = Stage::Head;
                 }
-            } else {
-                self.fragmented = !self.last;
+                Stage::Control(control) => {
+                    let (payload, rest) = self.take_payload(bytes);
+                    bytes = rest;
+                    self.control.extend_from_slice(payload);
+                    if self.left > 0 {
+                        return Ok(Flow::Open);
+                    }
+                    self.stage = Stage::Head;
+                    if self.answer(control, wire)? == Flow::Ended {
+                        return Ok(Flow::Ended);
+                    }
+                }
             }
         }
     }
 
-    /// Takes as much of a head as there is; gives back what is behind it.
-    fn read_head<'b>(&mut self, mut bytes: &'b [u8], max_frame: u64) -> Result<&'b [u8], Refusal> {
-        loop {
-            let have = usize::from(self.head_len);
-            let need = needed(&self.head[..have]);
-            if have == need {
-                self.begin(max_frame)?;
-                return Ok(bytes);
-            }
-            let taken = bytes.len().min(need - have);
-            if taken == 0 {
-                return Ok(bytes);
-            }
-            self.head[have..have + taken].copy_from_slice(&bytes[..taken]);
-            self.head_len += taken as u8;
-            bytes = &bytes[taken..];
-            if self.head_len >= 2 && have < 2 {
-                self.check_head()?;
-            }
-        }
+    /// Splits off what belongs to the payload at hand.
+    fn take_payload<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let len = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.left -= len as u64;
+        bytes.split_at(len)
     }
 
-    /// Judges the first two bytes of a head.
-    fn check_head(&self) -> Result<(), Refusal> {
+    /// Fills the head; goes to the payload's stage when it is whole. Gives what is left of `bytes`.
+    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Broken> {
+        let bytes = self.fill(2, bytes);
+        if self.have < 2 {
+            return Ok(bytes);
+        }
         let [first, second, ..] = self.head;
-        let (last, opcode) = (first & 0x80 != 0, first & 15);
-        match opcode {
-            _ if first & 0x70 != 0 => refuse(PROTOCOL_ERROR, "a frame with reserved bits"),
-            _ if second & 0x80 == 0 => refuse(PROTOCOL_ERROR, "a frame without a mask"),
-            CONTINUATION if !self.fragmented => {
-                refuse(PROTOCOL_ERROR, "a continuation without a beginning")
-            }
-            TEXT => refuse(UNSUPPORTED, "a text frame"),
-            BINARY if self.fragmented => {
-                refuse(PROTOCOL_ERROR, "a new message within a message of several frames")
-            }
-            CLOSE | PING | PONG if !last || usize::from(second & 127) > CONTROL_MAX => {
-                refuse(PROTOCOL_ERROR, "a control frame that is cut or too long")
-            }
-            CONTINUATION | BINARY | CLOSE | PING | PONG => Ok(()),
-            _ => refuse(PROTOCOL_ERROR, "a frame of an unknown type"),
-        }
-    }
-
-    /// The head is whole.
-    fn begin(&mut self, max_frame: u64) -> Result<(), Refusal> {
-        let have = usize::from(std::mem::take(&mut self.head_len));
-        let head = &self.head[..have];
-        let length = &head[2..have - 4];
-        self.left = match length.len() {
-            0 => u64::from(head[1] & 127),
-            _ => length.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        let stage = self.judge(first, second)?;
+        let length_len = match second & !MASKED {
+            LENGTH_TWO => 2,
+            LENGTH_EIGHT => 8,
+            _ => 0,
         };
-        self.mask.copy_from_slice(&head[have - 4..]);
-        (self.opcode, self.last, self.in_frame) = (head[0] & 15, head[0] & 0x80 != 0, true);
-        match self.left {
-            left if left >> 63 != 0 => refuse(PROTOCOL_ERROR, "a frame of a negative length"),
-            left if left > max_frame => refuse(TOO_BIG, "a frame longer than the largest packet"),
-            _ => Ok(()),
+        let whole = 2 + length_len + self.mask.len();
+        let bytes = self.fill(whole, bytes);
+        if self.have < whole {
+            return Ok(bytes);
         }
+        self.have = 0;
+        let (length, mask) = self.head[2..whole].split_at(length_len);
+        self.mask.copy_from_slice(mask);
+        self.left = self.length(second & !MASKED, length)?;
+        self.stage = stage;
+        if matches!(stage, Stage::Data) {
+            self.fragmented = first & FIN == 0;
+        }
+        Ok(bytes)
     }
 
-    /// Takes the mask off and puts the bytes where they belong.
-    fn unmask(&mut self, part: &[u8], plain: Option<&mut Vec<u8>>) {
-        let into = plain.unwrap_or(&mut self.control);
-        let start = into.len();
-        into.extend_from_slice(part);
-        let word = u64::from_ne_bytes(std::array::from_fn(|at| self.mask[at % 4]));
-        let mut words = into[start..].chunks_exact_mut(8);
-        for chunk in &mut words {
-            let bytes: [u8; 8] = (&*chunk).try_into().expect("8 bytes");
-            chunk.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ word).to_ne_bytes());
-        }
-        for (byte, mask) in words.into_remainder().iter_mut().zip(self.mask.iter().cycle()) {
-            *byte ^= mask;
-        }
-        self.mask.rotate_left(part.len() % 4);
-        self.left -= part.len() as u64;
+    /// Moves bytes to the head until it has `len` of them, as far as there are any.
+    fn fill<'a>(&mut self, len: usize, bytes: &'a [u8]) -> &'a [u8] {
+        let missing = len.saturating_sub(self.have).min(bytes.len());
+        let (now, rest) = bytes.split_at(missing);
+        self.head[self.have..self.have + missing].copy_from_slice(now);
+        self.have += missing;
+        rest
     }
 
-    fn finish_control(&mut self, wire: &mut Vec<u8>) -> Result<Flow, Refusal> {
-        let payload = std::mem::take(&mut self.control);
-        match self.opcode {
-            PING => {
-                write_head(PONG, payload.len(), wire);
-                wire.extend_from_slice(&payload);
+    /// What follows a head that begins with these bytes.
+    fn judge(&self, first: u8, second: u8) -> Result<Stage, Broken> {
+        if first & RESERVED != 0 {
+            return Err(Broken::protocol("WebSocket frame with reserved bits"));
+        }
+        if second & MASKED == 0 {
+            return Err(Broken::protocol("WebSocket frame without a mask"));
+        }
+        let control = match (first & !FIN, self.fragmented) {
+            (0x0, true) | (BINARY, false) => return Ok(Stage::Data),
+            (0x0, false) => return Err(Broken::protocol("WebSocket continuation of nothing")),
+            (0x1, false) => {
+                let what = "WebSocket text frame; MQTT needs binary frames";
+                return Err(Broken { code: UNSUPPORTED_DATA, what });
             }
-            CLOSE => {
-                let code = match payload[..] {
-                    [] => NORMAL,
-                    [high, low, ..] => u16::from_be_bytes([high, low]),
-                    [_] => return refuse(PROTOCOL_ERROR, "a close frame with half a code"),
-                };
-                let known = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-                if !known || payload.len() > 2 && std::str::from_utf8(&payload[2..]).is_err() {
-                    return refuse(PROTOCOL_ERROR, "a close frame with a wrong code or reason");
-                }
-                write_close(code, wire);
+            (0x1 | BINARY, true) => {
+                return Err(Broken::protocol("WebSocket message inside another"));
+            }
+            (CLOSE, _) => Control::Close,
+            (0x9, _) => Control::Ping,
+            (PONG, _) => Control::Pong,
+            _ => return Err(Broken::protocol("WebSocket frame of an unknown kind")),
+        };
+        if first & FIN == 0 || second & !MASKED >= LENGTH_TWO {
+            return Err(Broken::protocol("WebSocket control frame fragmented or too long"));
+        }
+        Ok(Stage::Control(control))
+    }
+
+    /// The length that a head declares: `short` itself, or what follows in `long`.
+    fn length(&self, short: u8, long: &[u8]) -> Result<u64, Broken> {
+        let length = long.iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
+        let (length, least) = match short {
+            LENGTH_TWO => (length, u64::from(LENGTH_TWO)),
+            LENGTH_EIGHT => (length, u64::from(u16::MAX) + 1),
+            _ => (u64::from(short), 0),
+        };
+        if length < least || length > i64::MAX as u64 {
+            return Err(Broken::protocol("malformed length of a WebSocket frame"));
+        }
+        if length > self.max_frame && !matches!(self.head[0] & !FIN, CLOSE..=PONG) {
+            return Err(Broken { code: TOO_BIG, what: "WebSocket frame too large" });
+        }
+        Ok(length)
+    }
+
+    /// Acts on a control frame that is complete.
+    fn answer(&mut self, control: Control, wire: &mut Vec<u8>) -> Result<Flow, Broken> {
+        let mut payload = mem::take(&mut self.control);
+        apply(self.mask, &mut payload);
+        match control {
+            Control::Pong => {}
+            Control::Ping if self.closing => {}
+            Control::Ping => put_frame(PONG, &payload, wire),
+            Control::Close => {
+                let code = close_code(&payload)?;
+                self.end(code, wire);
                 return Ok(Flow::Ended);
             }
-            _ => {}
         }
         Ok(Flow::Open)
     }
 }
 
-/// How many bytes the head has that begins with `head`, as far as can be seen.
-fn needed(head: &[u8]) -> usize {
-    match head.get(1).map(|second| second & 127) {
-        None => 2,
-        Some(126) => 2 + 2 + 4,
-        Some(127) => 2 + 8 + 4,
-        Some(_) => 2 + 4,
+/// The two bytes of the code in a close frame's payload, none if it has none.
+fn close_code(payload: &[u8]) -> Result<&[u8], Broken> {
+    let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+        let what = "WebSocket close code cut short";
+        return if payload.is_empty() { Ok(payload) } else { Err(Broken::protocol(what)) };
+    };
+    // 1004 to 1006 never stand in a frame; from 1015 to 2999 nothing is assigned.
+    if !matches!(u16::from_be_bytes(*code), 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Broken::protocol("WebSocket close code that may not be sent"));
     }
+    if std::str::from_utf8(reason).is_err() {
+        return Err(Broken { code: INVALID_DATA, what: "WebSocket close reason is not UTF-8" });
+    }
+    Ok(code)
 }
 
-/// Writes the head of an unmasked frame that is whole.
-pub fn write_head(opcode: u8, len: usize, wire: &mut Vec<u8>) {
-    wire.push(0x80 | opcode);
-    match len {
-        0..126 => wire.push(len as u8),
-        126..65_536 => {
-            wire.push(126);
-            wire.extend((len as u16).to_be_bytes());
-        }
-        _ => {
-            wire.push(127);
-            wire.extend((len as u64).to_be_bytes());
+/// Appends a whole frame without a mask.
+fn put_frame(kind: u8, payload: &[u8], wire: &mut Vec<u8>) {
+    wire.reserve(HEAD_MAX + payload.len());
+    wire.push(FIN | kind);
+    match payload.len() {
+        short @ 0..126 => wire.push(short as u8),
+        len => {
+            if let Ok(len) = u16::try_from(len) {
+                wire.push(LENGTH_TWO);
+                wire.extend_from_slice(&len.to_be_bytes());
+            } else {
+                wire.push(LENGTH_EIGHT);
+                wire.extend_from_slice(&(len as u64).to_be_bytes());
+            }
         }
     }
+    wire.extend_from_slice(payload);
 }
 
-/// Writes a close frame.
-pub fn write_close(code: u16, wire: &mut Vec<u8>) {
-    write_head(CLOSE, 2, wire);
-    wire.extend(code.to_be_bytes());
+/// Appends `masked` without its mask.
+fn unmask(mask: [u8; 4], masked: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(masked);
+    apply(mask, &mut out[start..]);
+}
+
+/// Applies the mask, which also takes it off, eight bytes at a time.
+fn apply(mask: [u8; 4], bytes: &mut [u8]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
 }

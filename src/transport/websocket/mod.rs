@@ -1,52 +1,67 @@
-//! The server's side of WebSocket (RFC 6455) for MQTT [MQTT-6.0.0-1] to [MQTT-6.0.0-4]: the stream
-//! of packets is carried in binary frames, cut anywhere.
+//! The server's side of WebSocket (RFC 6455) for MQTT: an HTTP request that becomes a stream of
+//! frames, whose binary payload is the stream of packets.
+//!
+//! Invariants worth naming:
+//! * the bounds of frames mean nothing to MQTT: a packet may span frames, and a frame may hold
+//!   several packets and parts of them [MQTT-6.0.0-2];
+//! * an open connection at rest holds nothing on the heap but its own value;
+//! * at most one close frame is written, and nothing after it.
 
 mod frame;
-mod upgrade;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
-pub use upgrade::Rules;
-
-use super::{Fault, Flow};
-use frame::Reader;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// One connection. An open one keeps no buffer.
+use super::{Fault, Flow};
+use frame::Frames;
+use upgrade::Upgrade;
+
+/// What a listener asks of a WebSocket client. Pure value, shared by its connections.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Rules {
+    /// Paths that are served, as they stand in a request before its query; empty for all.
+    pub paths: Box<[Box<str>]>,
+    /// Origins whose pages may connect, for instance `https://example.org`; empty for all. A client
+    /// that names no origin is no browser and passes.
+    pub origins: Box<[Box<str>]>,
+    /// The largest payload of a data frame, in bytes.
+    pub max_frame: u64,
+}
+
+/// A connection that begins as HTTP/1.1 and goes on as WebSocket. Lives on its client's core.
 #[derive(Debug)]
 pub struct WebSocket {
     state: State,
-    rules: Arc<Rules>,
-    reader: Reader,
-    /// A close frame has been sent; nothing may follow it.
-    closed: bool,
 }
 
 #[derive(Debug)]
 enum State {
-    /// What has come of the request.
-    Upgrading(Vec<u8>),
-    Open,
+    /// The request's head is not complete.
+    Upgrade(Upgrade),
+    Open(Frames),
+    /// The peer ended the stream, or a fault did, or the handshake was given up.
+    Over,
 }
 
 impl WebSocket {
-    /// A connection that has sent nothing.
+    /// A connection that has said nothing yet.
     pub fn new(rules: Arc<Rules>) -> WebSocket {
-        let state = State::Upgrading(Vec::new());
-        WebSocket { state, rules, reader: Reader::default(), closed: false }
+        WebSocket { state: State::Upgrade(Upgrade::new(rules)) }
     }
 
-    /// Whether packets can pass.
-    pub fn is_open(&self) -> bool {
-        matches!(self.state, State::Open)
-    }
-
-    /// Takes bytes of the client; appends what they carry to `plain` and what must be answered to
-    /// `wire`. Gives the addresses that proxies have noted in `forwarded`, nearest last.
+    /// Takes bytes from the side of the socket; appends what they mean to `plain`, and what must be
+    /// answered at once to `wire`. After the end of the stream bytes are not looked at.
+    ///
+    /// When the handshake is done, the addresses that proxies noted in X-Forwarded-For are appended
+    /// to `forwarded`: the last noted one comes last, there are at most 16 (the last ones), and
+    /// before one that is no address there is none. Whoever the peer is may have written all of
+    /// them; the caller knows whom it trusts.
     ///
     /// # Errors
-    /// The client breaks the protocol or asks for what is not offered; it has been told.
+    /// The peer broke the protocol or asked for what is not offered; it has been told, once.
     pub fn receive(
         &mut self,
         bytes: &[u8],
@@ -54,53 +69,53 @@ impl WebSocket {
         wire: &mut Vec<u8>,
         forwarded: &mut Vec<IpAddr>,
     ) -> Result<Flow, Fault> {
-        let State::Upgrading(head) = &mut self.state else {
-            return self.frames(bytes, plain, wire);
-        };
-        head.extend_from_slice(bytes);
-        let Some(len) = upgrade::answer(head, &self.rules, wire, forwarded)? else {
-            return Ok(Flow::Open);
-        };
-        let head = std::mem::take(head);
-        self.state = State::Open;
-        self.frames(&head[len..], plain, wire)
+        let flow = self.take(bytes, plain, wire, forwarded);
+        if flow != Ok(Flow::Open) {
+            self.state = State::Over;
+        }
+        flow
     }
 
-    fn frames(
+    fn take(
         &mut self,
-        bytes: &[u8],
+        mut bytes: &[u8],
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
+        forwarded: &mut Vec<IpAddr>,
     ) -> Result<Flow, Fault> {
-        if self.closed {
-            // Only the client's own close frame is still of interest, and not even that.
-            return Ok(Flow::Open);
+        if let State::Upgrade(upgrade) = &mut self.state {
+            let Some(accepted) = upgrade.receive(bytes, wire, forwarded)? else {
+                return Ok(Flow::Open);
+            };
+            bytes = &bytes[accepted.used..];
+            self.state = State::Open(Frames::new(accepted.max_frame));
         }
-        let end = self.reader.read(bytes, self.rules.max_frame, plain, wire);
-        match end {
-            Ok(Flow::Open) => {}
-            Ok(Flow::Ended) => self.closed = true,
-            Err(refusal) => {
-                frame::write_close(refusal.code, wire);
-                self.closed = true;
-                return Err(Fault { what: refusal.what });
-            }
+        match &mut self.state {
+            State::Open(frames) => frames.receive(bytes, plain, wire),
+            State::Upgrade(_) | State::Over => Ok(Flow::Ended),
         }
-        end.map_err(|refusal| Fault { what: refusal.what })
     }
 
-    /// Wraps a part of the stream of packets in one frame.
+    /// Wraps `plain` (whole or part of the stream of MQTT packets) in one frame. Writes nothing
+    /// while packets can't pass.
     pub fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
-        if !self.closed && self.is_open() {
-            frame::write_head(frame::BINARY, plain.len(), wire);
-            wire.extend_from_slice(plain);
+        if let State::Open(frames) = &mut self.state {
+            frames.send(plain, wire);
         }
     }
 
-    /// Writes an orderly end; nothing can be sent after it.
+    /// Writes an orderly end; nothing is sent after it, and of what comes only the peer's own end
+    /// is of interest. Idempotent.
     pub fn close(&mut self, wire: &mut Vec<u8>) {
-        if self.is_open() && !std::mem::replace(&mut self.closed, true) {
-            frame::write_close(frame::NORMAL, wire);
+        match &mut self.state {
+            State::Upgrade(_) => self.state = State::Over,
+            State::Open(frames) => frames.close(wire),
+            State::Over => {}
         }
+    }
+
+    /// Whether packets pass: the handshake is done, and neither side has ended the stream.
+    pub fn is_open(&self) -> bool {
+        matches!(&self.state, State::Open(frames) if !frames.is_closing())
     }
 }
