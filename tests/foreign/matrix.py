@@ -35,6 +35,8 @@ SHOWN_BY = {
     "will": ("will after a lost connection", "will of a killed mosquitto_sub"),
     "password and rules": ("password file and rules of the guide",
                            "users and rules change at SIGHUP"),
+    "TLS": ("TLS 1.2 and 1.3, and nothing older", "client certificates are asked for and name the user"),
+    "WebSocket": ("WebSocket, plain and over TLS", "a page in a browser"),
     "will delay": ("will delay", "will delay ends with the session"),
     "shared subscription": ("$share: each message to one member",
                             "shared subscription of mosquitto_sub"),

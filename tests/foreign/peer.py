@@ -58,6 +58,7 @@ class Peer:
         self.connack = self.connack_properties = self.session_present = self.ended = None
         self.acknowledged = {}
         self.explanations = {}
+        self.prepare(client)
         if self.credentials:
             client.username_pw_set(*self.credentials)
         client.on_connect = self.on_connect
@@ -84,6 +85,9 @@ class Peer:
         if self.expiry is not None:
             values["SessionExpiryInterval"] = self.expiry
         return {"clean_start": self.clean, "properties": properties(PacketTypes.CONNECT, **values)}
+
+    def prepare(self, client):
+        """What else a client needs before it connects."""
 
     def resume(self):
         """Connects again and asks for the old session."""

@@ -24,12 +24,14 @@ import case_properties
 import case_retained
 import case_session
 import case_topics
+import case_transport
 import case_will
 import matrix
 import suite
 
 MODULES = (case_delivery, case_retained, case_will, case_session, case_properties, case_bytes,
-           case_topics, case_commands, case_count, case_access)
+           case_topics, case_commands, case_count, case_access,
+           case_transport)
 
 # Where mosquitto 2.0.11 does something else than the specification asks or allows.
 MOSQUITTO_DIFFERS = {
@@ -86,7 +88,7 @@ def main():
     driven = []
     under_test = start(asked)
     if not under_test.binary:
-        cases = [c for c in cases if c.function.__module__ != "case_access"]
+        cases = [c for c in cases if c.function.__module__ not in ("case_access", "case_transport")]
     if not case_count.harness(under_test):
         if asked.every_client and asked.broker:
             under_test.stop()
