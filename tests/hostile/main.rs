@@ -4,6 +4,7 @@
 
 mod attack;
 mod broker;
+mod doors;
 mod judge;
 mod overflow;
 
@@ -28,8 +29,36 @@ const LEFT_OPEN: usize = 200;
 const RSS_KEPT: usize = 96 << 20;
 const CONNECT_DEADLINE_MS: u64 = 1000;
 
-/// One of those who do nothing wrong: publishes to its neighbour and hears from the other one.
-fn exchange(address: SocketAddr, at: usize, stop: &AtomicBool, sent: &[AtomicU32]) {
+/// Those who do nothing wrong, in a ring.
+struct Crowd {
+    stop: AtomicBool,
+    sent: Vec<AtomicU32>,
+    ready: AtomicUsize,
+    done: AtomicUsize,
+}
+
+impl Crowd {
+    fn new() -> Crowd {
+        let sent = (0..GOOD_CLIENTS).map(|_| AtomicU32::new(0)).collect();
+        let (ready, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Crowd { stop: AtomicBool::new(false), sent, ready, done }
+    }
+
+    /// Waits until all of them are at work.
+    fn await_work(&self) {
+        while self.sent.iter().any(|count| count.load(Ordering::Relaxed) < 100) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn exchanged(&self) -> u32 {
+        self.sent.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// One of them: publishes to its neighbour and hears from the other one.
+fn exchange(address: SocketAddr, at: usize, crowd: &Crowd) {
+    let Crowd { stop, sent, ready, done } = crowd;
     let mut client = Client::connected(address, Version::V5, &format!("good-{at}"));
     let (own, next) = (format!("good/{at}"), format!("good/{}", (at + 1) % GOOD_CLIENTS));
     let before = (at + GOOD_CLIENTS - 1) % GOOD_CLIENTS;
@@ -39,8 +68,8 @@ fn exchange(address: SocketAddr, at: usize, stop: &AtomicBool, sent: &[AtomicU32
         .encode(Version::V5, &mut out);
     client.stream.write_all(&out).expect("written");
     client.next(|packet| assert!(matches!(packet, Some(Packet::Suback(_))), "{packet:?}"));
-    READY.fetch_add(1, Ordering::SeqCst);
-    while READY.load(Ordering::SeqCst) < GOOD_CLIENTS {
+    ready.fetch_add(1, Ordering::SeqCst);
+    while ready.load(Ordering::SeqCst) < GOOD_CLIENTS {
         std::thread::yield_now();
     }
     let (mut heard, mut waits) = (0, false);
@@ -60,23 +89,20 @@ fn exchange(address: SocketAddr, at: usize, stop: &AtomicBool, sent: &[AtomicU32
             client.stream.write_all(&out).expect("written");
             waits = true;
         }
-        // Neighbours stop at different times: nobody publishes after `DONE` counts all.
+        // Neighbours stop at different times: nobody publishes after `done` counts all.
         if stopping && !waits {
-            DONE.fetch_add(1, Ordering::SeqCst);
+            done.fetch_add(1, Ordering::SeqCst);
             break;
         }
         waits = !hear(&mut client, &mut heard);
     }
-    while DONE.load(Ordering::SeqCst) < GOOD_CLIENTS {
+    while done.load(Ordering::SeqCst) < GOOD_CLIENTS {
         std::thread::yield_now();
     }
     while heard < sent[before].load(Ordering::SeqCst) {
         hear(&mut client, &mut heard);
     }
 }
-
-static READY: AtomicUsize = AtomicUsize::new(0);
-static DONE: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes one packet; true for the acknowledgement of the own message.
 fn hear(client: &mut Client, heard: &mut u32) -> bool {
@@ -179,21 +205,18 @@ fn those_who_misbehave_harm_nobody() {
         &format!("connect_deadline_ms = {CONNECT_DEADLINE_MS}"),
     );
     let address = broker.address;
-    let (stop, next) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let sent: Vec<AtomicU32> = (0..GOOD_CLIENTS).map(|_| AtomicU32::new(0)).collect();
+    let (crowd, next) = (Crowd::new(), AtomicUsize::new(0));
     let (before, expected) = std::thread::scope(|scope| {
         for at in 0..GOOD_CLIENTS {
-            let (stop, sent) = (&stop, &sent);
-            scope.spawn(move || exchange(address, at, stop, sent));
+            let crowd = &crowd;
+            scope.spawn(move || exchange(address, at, crowd));
         }
-        while sent.iter().any(|count| count.load(Ordering::Relaxed) < 100) {
-            std::thread::yield_now();
-        }
+        crowd.await_work();
         let before = broker.rss();
         let run = || attacker(address, &attacks, count, &next);
         let attackers: Vec<_> = (0..ATTACKERS).map(|_| scope.spawn(run)).collect();
         let ended: Vec<_> = attackers.into_iter().map(|attacker| attacker.join()).collect();
-        stop.store(true, Ordering::SeqCst);
+        crowd.stop.store(true, Ordering::SeqCst);
         let mut expected = Verdict::new();
         for (name, costs) in ended.into_iter().flat_map(|e| e.expect("nothing unexpected met it")) {
             *expected.entry(name).or_default() += costs;
@@ -201,7 +224,7 @@ fn those_who_misbehave_harm_nobody() {
         (before, expected)
     });
     let after = settled(&broker, before);
-    let exchanged: u32 = sent.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+    let exchanged = crowd.exchanged();
     println!("{exchanged} good messages; {} KiB before, {} KiB after", before >> 10, after >> 10);
     let (counters, log) = broker.stop();
     println!("{counters:#?}");
