@@ -109,7 +109,9 @@ pub fn serve(
     };
     let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
     let _watcher = Watcher::start(heartbeat(config), clock, hearts).map_err(on_thread)?;
-    run(cores, &requests)
+    let ended = run(cores, &requests);
+    unbind_all(config);
+    ended
 }
 
 /// What the connections of each listener come through.
@@ -319,6 +321,19 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
 fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<(u16, OwnedFd)>>, StartError> {
     let mut cores: Vec<Vec<(u16, OwnedFd)>> = (0..shards).map(|_| Vec::new()).collect();
     for (number, listener) in (0..).zip(&config.listeners) {
+        if let Some(path) = listener.unix_path.given() {
+            let settings = (listener.unix_mode, backlog(listener));
+            let fd = net::bind_unix(Path::new(path), settings.0, settings.1);
+            let fd = fd.map_err(|error| cannot_bind(listener, &error))?;
+            let own = listener.shards.as_slice();
+            for (shard, core) in cores.iter_mut().enumerate() {
+                if own.is_empty() || own.contains(&shard) {
+                    // One socket for all: whoever is free accepts.
+                    core.push((number, fd.try_clone().map_err(|error| out_of_files(&error))?));
+                }
+            }
+            continue;
+        }
         let mut settings = listener_settings(listener);
         let own = listener.shards.as_slice();
         let accepting = |(shard, _): &(usize, _)| own.is_empty() || own.contains(shard);
@@ -338,9 +353,24 @@ fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<(u16, OwnedFd)>>, 
 
 fn listener_settings(listener: &ListenerConfig) -> ListenerSettings {
     ListenerSettings {
-        backlog: i32::try_from(listener.backlog).unwrap_or(i32::MAX),
+        backlog: backlog(listener),
         nodelay: listener.nodelay,
+        v6_only: listener.ipv6_only,
+        send_buffer_bytes: Some(listener.send_buffer_bytes).filter(|bytes| *bytes > 0),
+        recv_buffer_bytes: Some(listener.recv_buffer_bytes).filter(|bytes| *bytes > 0),
         ..ListenerSettings::new(listener.address)
+    }
+}
+
+fn backlog(listener: &ListenerConfig) -> i32 {
+    i32::try_from(listener.backlog).unwrap_or(i32::MAX)
+}
+
+/// Takes the Unix sockets away on which nobody listens any more.
+fn unbind_all(config: &Config) {
+    for path in config.listeners.iter().filter_map(|listener| listener.unix_path.given()) {
+        // Somebody else may have taken it away.
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -348,10 +378,12 @@ fn cannot_bind(listener: &ListenerConfig, error: &io::Error) -> StartError {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
         io::ErrorKind::PermissionDenied => {
-            "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+            "choose a port above 1023 or grant CAP_NET_BIND_SERVICE, or make the path writable"
         }
+        io::ErrorKind::AlreadyExists => "take away what stands there, or choose another path",
+        io::ErrorKind::NotFound => "make the directory of the path",
         io::ErrorKind::AddrNotAvailable => "choose an address of this host",
         _ => "see `corelane check`",
     };
-    StartError::new(format!("cannot listen on {}: {error}", listener.address), remedy)
+    StartError::new(format!("cannot listen on {}: {error}", listener.place()), remedy)
 }

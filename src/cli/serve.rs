@@ -6,7 +6,7 @@ use super::log::Log;
 use super::refusal::Refusal;
 use crate::auth::Provisions;
 use crate::broker;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ListenerConfig};
 use std::path::Path;
 use std::sync::Arc;
 use tracing::{error, info, warn};
@@ -103,9 +103,14 @@ fn greet(config: &Config, plan: &PlacementPlan) {
     for listener in &config.listeners {
         let anonymous = if listener.allow_anonymous { "let in" } else { "refused" };
         let name = listener.name.as_str();
-        info!("listener {name} at {}, anonymous clients {anonymous}", listener.address);
+        info!("listener {name} at {}, anonymous clients {anonymous}", listener.place());
     }
-    if let Some(first) = config.listeners.first().filter(|first| first.address.port() != 0) {
+    let plain = |one: &&ListenerConfig| {
+        let tls = !one.tls_certificate.as_slice().is_empty();
+        let behind = !one.proxy_from.as_slice().is_empty() || one.unix_path.given().is_some();
+        one.address.port() != 0 && !tls && !one.websocket && !behind
+    };
+    if let Some(first) = config.listeners.iter().find(plain) {
         let host = match first.address.ip() {
             ip if !ip.is_unspecified() => ip.to_string(),
             ip if ip.is_ipv4() => "127.0.0.1".into(),

@@ -33,7 +33,7 @@ fn ownership(config: &Config, shards: usize) -> Ownership {
         let own = listener.shards.as_slice();
         let all = || (0..shards).collect();
         let shards = if own.is_empty() { all() } else { own.to_vec() };
-        (format!("listener {} ({})", listener.name.as_str(), listener.address), shards)
+        (format!("listener {} ({})", listener.name.as_str(), listener.place()), shards)
     });
     let topics = config.topics.pin.iter();
     let topics =

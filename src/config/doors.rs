@@ -23,66 +23,66 @@ pub(super) fn check(config: &Config, scan: &mut Scan) {
 type Wrong = (&'static str, &'static str, &'static str);
 
 fn faults(listener: &ListenerConfig) -> Vec<Wrong> {
+    let rows = certificates(listener).into_iter().chain(others(listener));
+    rows.filter_map(|(is_wrong, wrong)| is_wrong.then_some(wrong)).collect()
+}
+
+fn certificates(listener: &ListenerConfig) -> [(bool, Wrong); 5] {
+    const ASK: &str = "write tls_client_certificate = \"required\" or \"optional\"";
+    const UNASKED: &str = "clients are not asked for a certificate";
     let certificates = listener.tls_certificate.as_slice().len();
     let asks = listener.tls_client_certificate != TlsClientCertificate::Off;
     let has_ca = listener.tls_client_ca.given().is_some();
     let has_crl = !listener.tls_client_crl.as_slice().is_empty();
-    let vouched = asks || !listener.proxy_from.as_slice().is_empty();
+    let keys = (
+        "tls_key",
+        "there are not as many keys as certificates",
+        "write one key for each of tls_certificate, in the same order",
+    );
+    let without = (
+        "tls_client_certificate",
+        "there is no TLS without a certificate",
+        "write tls_certificate and tls_key, or leave it out",
+    );
+    let unnamed = (
+        "tls_client_certificate",
+        "nobody is named whose certificates are believed",
+        "write tls_client_ca = \"ca.pem\"",
+    );
+    [
+        (listener.tls_key.as_slice().len() != certificates, keys),
+        (asks && certificates == 0, without),
+        (asks && !has_ca, unnamed),
+        (has_ca && !asks, ("tls_client_ca", UNASKED, ASK)),
+        (has_crl && !asks, ("tls_client_crl", UNASKED, ASK)),
+    ]
+}
+
+fn others(listener: &ListenerConfig) -> [(bool, Wrong); 5] {
+    let asks = listener.tls_client_certificate != TlsClientCertificate::Off;
+    let forwarded = !listener.proxy_from.as_slice().is_empty();
     let named = listener.certificate_user != CertificateUser::Off;
-    let paths = !listener.websocket_paths.as_slice().is_empty();
-    let origins = !listener.websocket_origins.as_slice().is_empty();
-    let forwarders = !listener.websocket_proxies.as_slice().is_empty();
-    let no_tls = certificates == 0;
-    let no_websocket = !listener.websocket;
-    const TLS: &str = "write tls_certificate and tls_key, or leave it out";
-    const WEBSOCKET: &str = "write websocket = true, or leave it out";
-    let rows: [(bool, Wrong); 9] = [
-        (
-            listener.tls_key.as_slice().len() != certificates,
-            (
-                "tls_key",
-                "there are not as many keys as certificates",
-                "write one key for each of tls_certificate, in the same order",
-            ),
-        ),
-        (asks && no_tls, ("tls_client_certificate", "there is no TLS without a certificate", TLS)),
-        (
-            asks && !has_ca,
-            (
-                "tls_client_certificate",
-                "nobody is named whose certificates are believed",
-                "write tls_client_ca = \"ca.pem\"",
-            ),
-        ),
-        (
-            has_ca && !asks,
-            (
-                "tls_client_ca",
-                "clients are not asked for a certificate",
-                "write tls_client_certificate = \"required\" or \"optional\"",
-            ),
-        ),
-        (
-            has_crl && !asks,
-            (
-                "tls_client_crl",
-                "clients are not asked for a certificate",
-                "write tls_client_certificate = \"required\" or \"optional\"",
-            ),
-        ),
-        (
-            named && !vouched,
-            (
-                "certificate_user",
-                "clients show no certificate",
-                "write tls_client_certificate = \"required\" or \"optional\", or proxy_from",
-            ),
-        ),
-        (paths && no_websocket, ("websocket_paths", "this is no WebSocket", WEBSOCKET)),
-        (origins && no_websocket, ("websocket_origins", "this is no WebSocket", WEBSOCKET)),
-        (forwarders && no_websocket, ("websocket_proxies", "this is no WebSocket", WEBSOCKET)),
-    ];
-    rows.into_iter().filter_map(|(is_wrong, wrong)| is_wrong.then_some(wrong)).collect()
+    let user = (
+        "certificate_user",
+        "clients show no certificate",
+        "write tls_client_certificate = \"required\" or \"optional\", or proxy_from",
+    );
+    let unix = (
+        "proxy_from",
+        "clients of a Unix socket have no address",
+        "leave it out, or listen on an address",
+    );
+    let plain = |key, empty: bool| {
+        let remedy = "write websocket = true, or leave it out";
+        (!empty && !listener.websocket, (key, "this is no WebSocket", remedy))
+    };
+    [
+        (named && !asks && !forwarded, user),
+        (forwarded && listener.unix_path.given().is_some(), unix),
+        plain("websocket_paths", listener.websocket_paths.as_slice().is_empty()),
+        plain("websocket_origins", listener.websocket_origins.as_slice().is_empty()),
+        plain("websocket_proxies", listener.websocket_proxies.as_slice().is_empty()),
+    ]
 }
 
 #[cfg(test)]

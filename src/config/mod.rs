@@ -77,6 +77,16 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+impl ListenerConfig {
+    /// Where clients reach it, as people write it.
+    pub fn place(&self) -> String {
+        match self.unix_path.given() {
+            Some(path) => format!("unix:{path}"),
+            None => self.address.to_string(),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {

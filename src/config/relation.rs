@@ -122,6 +122,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
 
 fn address((at, listener): (usize, &super::ListenerConfig)) -> String {
     match listener.address.port() {
+        _ if listener.unix_path.given().is_some() => listener.place(),
         0 => format!("{} #{at}", listener.address),
         _ => listener.address.to_string(),
     }

@@ -105,6 +105,11 @@ section! {
         name: ListenerName = ListenerName::default(), FREE, "", Restart;
         /// IP address and port; port 0 lets the kernel choose.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), FREE, "", Restart;
+        /// Path of a Unix socket to listen on instead of an address. What a broker left there that
+        /// is gone is replaced; anything else that stands there is a fault.
+        unix_path: PropertyText = PropertyText::default(), FREE, "", Restart;
+        /// Mode of that socket, best written as `0o660`: who may write to it may connect.
+        unix_mode: u32 = 0o660, within(0, 0o777), "mode", Restart;
         /// The shards that accept its connections, counted from 0; empty means all of them. A
         /// session lives where its client id belongs all the same.
         shards: Numbers = Numbers::default(), FREE, "", Restart;
@@ -118,6 +123,12 @@ section! {
         backlog: u32 = 4096, within(1, 1_048_576), "connections", Restart;
         /// Whether small packets leave at once (TCP_NODELAY).
         nodelay: bool = true, FREE, "", Restart;
+        /// For IPv6 addresses: whether IPv4 clients are kept out (IPV6_V6ONLY).
+        ipv6_only: bool = false, FREE, "", Restart;
+        /// Kernel buffer of each connection for sending (SO_SNDBUF); 0 leaves it to the kernel.
+        send_buffer_bytes: usize = 0, within(0, GIB), "bytes", Restart;
+        /// Kernel buffer of each connection for receiving (SO_RCVBUF); 0 leaves it to the kernel.
+        recv_buffer_bytes: usize = 0, within(0, GIB), "bytes", Restart;
         /// A connection without a CONNECT after this long is closed.
         connect_deadline_ms: u32 = 10_000, within(100, 600_000), "ms", Restart;
         /// Most connections on one core that have not sent their CONNECT yet.

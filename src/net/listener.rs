@@ -1,10 +1,14 @@
 //! Listening sockets, one per core and address: the kernel spreads connections over them.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// How to listen on one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +70,57 @@ pub fn bind(settings: &ListenerSettings) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket.into(), address))
 }
 
+/// A listening Unix socket at `path`, with `mode` before anybody can connect. A socket on which
+/// nobody listens is replaced.
+///
+/// # Errors
+/// What the kernel says; `AddrInUse` where somebody listens there, `AlreadyExists` where something
+/// else than a socket stands there.
+pub fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            _ => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
 /// The address of the peer of a connected TCP socket; `None` when it is gone already.
 pub fn peer_address(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     SockRef::from(&fd).peer_addr().ok()?.as_socket()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unix_socket_replaces_what_is_dead_and_nothing_else() {
+        let name = format!("corelane-unix-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let socket = bind_unix(&path, 0o600, 1).expect("a free path");
+        let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        UnixStream::connect(&path).expect("it listens");
+        let taken = bind_unix(&path, 0o600, 1).expect_err("somebody listens");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(socket);
+        drop(bind_unix(&path, 0o640, 1).expect("nobody listens any more"));
+        std::fs::remove_file(&path).expect("it is there");
+        std::fs::write(&path, "a file").expect("a free path");
+        let other = bind_unix(&path, 0o600, 1).expect_err("a file");
+        assert_eq!(other.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).expect("untouched"), "a file");
+        std::fs::remove_file(&path).expect("it is there");
+    }
 }

@@ -25,6 +25,6 @@ mod tests;
 pub use driver::Driver;
 pub use event::{Counters, DriverSettings, Event};
 pub use key::SocketKey;
-pub use listener::{ListenerSettings, bind, peer_address};
+pub use listener::{ListenerSettings, bind, bind_unix, peer_address};
 pub use probe::{ProbeError, probe, raise_open_files};
 pub use rustix::io::Errno;

@@ -73,7 +73,7 @@ class Guarded(Context):
         super().close()
         if not self.started:
             return self.folder.cleanup()
-        fault = self.started.stop()
+        fault = self.started.process.poll() is None and self.started.stop()
         output = self.started.output()
         self.folder.cleanup()
         assert not fault, fault

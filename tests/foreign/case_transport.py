@@ -65,6 +65,7 @@ class Doors(Guarded):
             ports = iter(self.ports.values())
             text = re.sub(r'address = "[^"]*"',
                           lambda _: f'address = "127.0.0.1:{next(ports)}"', config)
+            text = text.replace('unix_path = "', f'unix_path = "{self.place}/')
             (self.place / "corelane.toml").write_text(text)
             return [self.binary, "--config", str(self.place / "corelane.toml"), "--shards", "2"]
 
@@ -254,6 +255,28 @@ def proxy(context):
                 assert link.recv(4) == b"", "closed without a word"
             except ConnectionResetError:
                 pass
+
+
+@case("a Unix socket, and what a dead broker left", MOSQUITTO, alone=True)
+@with_doors("unix")
+def unix(context):
+    path = context.place / "corelane.sock"
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(path))
+    dead.close()
+    context.start()
+    assert path.is_socket() and path.stat().st_mode & 0o777 == 0o660
+    watcher = Subscriber(context.at("inside"), "-t", "x", "-C", "1", "-W", "8", "-F", "%p")
+    connect = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(ANSWER_S)
+        link.connect(str(path))
+        link.sendall(connect)
+        assert link.recv(4) == b"\x20\x02\x00\x00"
+        link.sendall(b"\x30\x07\x00\x01xhere")
+        assert watcher.lines() == ["here"]
+    context.started.stop()
+    assert not path.exists(), "it goes with the broker"
 
 
 PAGE = """<!doctype html><title>waits</title><script src="mqtt.min.js"></script><script>
