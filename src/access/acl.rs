@@ -167,7 +167,7 @@ impl Acl {
 
     /// Decides about one access.
     pub fn decide(&self, subject: &Subject<'_>, access: &Access<'_>) -> Ruling {
-        let decides = |rule: &Rule| rule.is_for(subject) && rule.is_about(subject, access);
+        let decides = |rule: &Rule| rule.who.holds(subject) && rule.is_about(subject, access);
         match self.rules.iter().position(decides) {
             Some(at) => {
                 let allowed = self.rules[at].effect == Effect::Allow;
@@ -178,9 +178,10 @@ impl Acl {
     }
 }
 
-impl Rule {
-    fn is_for(&self, subject: &Subject<'_>) -> bool {
-        let Who { users, groups, clients, listeners, networks, anonymous } = &self.who;
+impl Who {
+    /// Whether `subject` is meant.
+    pub fn holds(&self, subject: &Subject<'_>) -> bool {
+        let Who { users, groups, clients, listeners, networks, anonymous } = self;
         let holds = |list: &[Box<str>], name: &str| list.iter().any(|entry| &**entry == name);
         let names = &subject.names;
         let user = users.is_empty() || names.user.is_some_and(|user| holds(users, user));
@@ -191,7 +192,9 @@ impl Rule {
         let network = networks.is_empty() || subject.address.is_some_and(inside);
         user && group && client && listener && network && (!anonymous || names.user.is_none())
     }
+}
 
+impl Rule {
     fn is_about(&self, subject: &Subject<'_>, access: &Access<'_>) -> bool {
         if self.action != Action::Both && self.action != access.action {
             return false;

@@ -10,6 +10,7 @@ mod credentials;
 mod password;
 mod pattern;
 mod policy;
+mod strikes;
 mod users;
 
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub use credentials::{Credentials, Identity, Verdict};
 pub use password::HashedPassword;
 pub use pattern::{Names, Pattern, PatternError};
 pub use policy::Policy;
+pub use strikes::{Strikes, Tolerance, party};
 pub use users::{Edit, LineFault, User, Users, edited};

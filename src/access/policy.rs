@@ -1,7 +1,8 @@
 //! What clients may do, and whose word is taken for who they are. The same on all cores.
 
-use super::acl::{Access, Acl, Ruling, Subject};
+use super::acl::{Access, Acl, Ruling, Subject, Who};
 use super::credentials::Identity;
+use super::strikes::Tolerance;
 
 /// What clients may do, and where they are asked who they are. Pure value, the same on all cores.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -12,9 +13,20 @@ pub struct Policy {
     pub closes_denied: bool,
     /// Per listener: whether there is somebody to check the names that clients give.
     pub asks: Vec<bool>,
+    /// Who is kept out, whatever they can prove.
+    pub bans: Vec<Who>,
+    /// How many wrong passwords from one address are too many.
+    pub guesses: Tolerance,
+    /// How many connections of one client are too many.
+    pub flaps: Tolerance,
 }
 
 impl Policy {
+    /// Whether `subject` is kept out.
+    pub fn bans(&self, subject: &Subject<'_>) -> bool {
+        self.bans.iter().any(|who| who.holds(subject))
+    }
+
     /// Whether anything can be denied to `identity`.
     pub fn guards(&self, identity: Option<&Identity>) -> bool {
         !self.acl.is_empty() || identity.is_some_and(|identity| !identity.acl.is_empty())

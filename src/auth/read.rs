@@ -2,8 +2,8 @@
 
 use super::judge::Providers;
 use super::tls::{self, ListenerTls};
-use crate::access::{Acl, Policy, Rule, Users};
-use crate::config::{self, AclRule, Config, DeniedPublish};
+use crate::access::{Acl, Policy, Rule, Tolerance, Users, Who};
+use crate::config::{self, AccessConfig, AclRule, Config, DeniedPublish};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,10 +57,15 @@ impl Provisions {
         };
         let providers = Providers { users: users.clone() };
         let asks = config.listeners.iter().map(|_| !providers.is_empty()).collect();
+        let AccessConfig { window_s, ban_s, .. } = config.access;
+        let tolerance = |most| Tolerance { most, window_s, ban_s };
         let policy = Policy {
             acl: Acl::new(config.acl.iter().chain(&file_rules).map(Rule::from).collect()),
             closes_denied: config.access.denied_publish == DeniedPublish::Close,
             asks,
+            bans: config.ban.iter().map(Who::from).collect(),
+            guesses: tolerance(config.access.max_failures),
+            flaps: tolerance(config.access.max_connects),
         };
         let tls = config.listeners.iter().map(|listener| tls::read(listener, directory));
         let tls = tls.collect::<Result<_, _>>()?;

@@ -4,7 +4,7 @@ use super::choice::{Effect, RetainFlag, TopicAction};
 use super::key::Key;
 use super::read::{Given, Scan};
 use super::setting::{Setting, Wrong, filed, text, wrong_type};
-use super::table::AclRule;
+use super::table::{AclRule, BanRule};
 use crate::access::{self, ClientPattern, Network, Pattern, Rule, Who};
 use crate::codec::QoS;
 
@@ -116,6 +116,17 @@ impl Item for Network {
 
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl From<&BanRule> for Who {
+    fn from(ban: &BanRule) -> Who {
+        Who {
+            users: ban.users.0.clone(),
+            clients: ban.clients.0.clone(),
+            networks: ban.networks.0.clone(),
+            ..Who::default()
+        }
     }
 }
 

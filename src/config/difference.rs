@@ -42,6 +42,7 @@ pub fn taken_over(running: &Config, new: &Config) -> Result<Config, Vec<Fault>> 
             check_queue: running.access.check_queue,
             ..new.access.clone()
         },
+        ban: new.ban.clone(),
         acl: new.acl.clone(),
         log: new.log.clone(),
         ..running.clone()
@@ -65,6 +66,9 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let whole = |at| Difference { path: format!("listener[{at}]"), reload: Reload::Restart };
     paths.extend(single.map(whole));
     section("access", &old.access, &new.access, &mut paths);
+    if old.ban != new.ban {
+        paths.push(Difference { path: "ban".into(), reload: Reload::Live });
+    }
     if old.acl != new.acl {
         paths.push(Difference { path: "acl".into(), reload: Reload::Live });
     }
@@ -163,6 +167,8 @@ mod tests {
             [[listener]]
             name = \"two\"
             address = \"127.0.0.1:1884\"
+            [[ban]]
+            users = [\"mallory\"]
             [[acl]]
             topics = [\"a\"]
         ";
@@ -172,6 +178,7 @@ mod tests {
             "listener[0].lobby",
             "listener[1]",
             "access.check_queue",
+            "ban",
             "acl",
             "topics.depth",
             "session.max_inflight",
@@ -185,6 +192,6 @@ mod tests {
         let shown = crate::config::table::sections();
         // What has a dot in its name is the value of a key.
         let tables = shown.iter().filter(|one| !one.name.contains('.'));
-        assert_eq!(tables.count(), 10, "a new section is compared, too");
+        assert_eq!(tables.count(), 11, "a new section is compared, too");
     }
 }

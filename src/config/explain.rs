@@ -119,6 +119,9 @@ fn values(config: &Config, out: &mut String) -> std::fmt::Result {
         section("[[listener]]", listener, out)?;
     }
     section("[access]", &config.access, out)?;
+    for rule in &config.ban {
+        section("[[ban]]", rule, out)?;
+    }
     for rule in &config.acl {
         section("[[acl]]", rule, out)?;
     }

@@ -45,7 +45,7 @@ pub use parse::{acl, line_of, listener, parse};
 pub use reference::reference;
 pub use relation::{fixed_bytes, named_shards};
 pub use table::{
-    AccessConfig, AclRule, AutoSubscribeRule, ClientPinRule, DepthRule, LimitsConfig,
+    AccessConfig, AclRule, AutoSubscribeRule, BanRule, ClientPinRule, DepthRule, LimitsConfig,
     ListenerConfig, LogConfig, PinRule, ProtocolConfig, RewriteRule, RouteRule, RuntimeConfig,
     SessionConfig, ShareRule, SysConfig, TopicsConfig,
 };
@@ -61,6 +61,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Who can prove a name.
     pub access: AccessConfig,
+    /// Who is kept out.
+    pub ban: Vec<BanRule>,
     /// Rules about what clients may do, in order.
     pub acl: Vec<AclRule>,
     /// Ownership and routing of topics.
@@ -93,6 +95,7 @@ impl Default for Config {
             runtime: RuntimeConfig::default(),
             listeners: vec![ListenerConfig::default()],
             access: AccessConfig::default(),
+            ban: Vec::new(),
             acl: Vec::new(),
             topics: TopicsConfig::default(),
             session: SessionConfig::default(),

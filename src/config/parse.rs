@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 /// Names that may stand at the top of the text.
-const SECTIONS: [&str; 10] = [
-    "runtime", "listener", "access", "acl", "topics", "session", "protocol", "limits", "sys", "log",
+const SECTIONS: [&str; 11] = [
+    "runtime", "listener", "access", "ban", "acl", "topics", "session", "protocol", "limits",
+    "sys", "log",
 ];
 
 /// Reads a configuration. Keys left out have their defaults; the empty text is the default
@@ -50,7 +51,8 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
         runtime: scan.table(root),
         listeners: listeners(root, access.password_file.given().is_some(), scan),
         access,
-        acl: rules(root, scan),
+        ban: repeated(root, scan),
+        acl: repeated(root, scan),
         topics: scan.table(root),
         session: scan.table(root),
         protocol: scan.table(root),
@@ -71,7 +73,7 @@ pub fn acl(text: &str, listeners: &[ListenerConfig]) -> Result<Vec<AclRule>, Vec
     for name in root.keys().filter(|name| name.get_ref() != AclRule::NAME) {
         scan.unknown(name, "", std::iter::once(AclRule::NAME));
     }
-    let rules = rules(root, &mut scan);
+    let rules = repeated(root, &mut scan);
     if errors.is_empty() {
         relation::check_acl(&rules, listeners, &mut scan);
     } else {
@@ -81,8 +83,8 @@ pub fn acl(text: &str, listeners: &[ListenerConfig]) -> Result<Vec<AclRule>, Vec
     if faults.is_empty() { Ok(rules) } else { Err(faults) }
 }
 
-fn rules(root: &DeTable<'_>, scan: &mut Scan) -> Vec<AclRule> {
-    let name = AclRule::NAME;
+fn repeated<S: Section>(root: &DeTable<'_>, scan: &mut Scan) -> Vec<S> {
+    let name = S::NAME;
     let Some(value) = root.get(name) else { return Vec::new() };
     scan.repeated(&Given { value: value.get_ref(), span: value.span(), path: name.into() })
 }

@@ -106,6 +106,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
     housekeeping(config, scan);
     rewrites(config, scan);
     check_acl(&config.acl, &config.listeners, scan);
+    bans(config, scan);
     auto_subscriptions(config, scan);
     let topics = &config.topics;
     let prefixes = topics.r#override.iter().map(|rule| rule.prefix.as_str());
@@ -263,6 +264,21 @@ pub fn check_acl(rules: &[AclRule], listeners: &[ListenerConfig], scan: &mut Sca
             // Such a rule would never apply.
             let reason = format!("there is no listener \"{name}\"");
             file(".listeners", &reason, "name one of [[listener]]");
+        }
+    }
+}
+
+/// A ban that names nobody would be for everybody.
+fn bans(config: &Config, scan: &mut Scan) {
+    for (at, ban) in config.ban.iter().enumerate() {
+        let named = !ban.users.as_slice().is_empty()
+            || !ban.clients.as_slice().is_empty()
+            || !ban.networks.as_slice().is_empty();
+        let key = format!("ban[{at}]");
+        if !named && !scan.is_faulty(&key) {
+            let (reason, remedy) = ("it names nobody", "write users, clients or networks");
+            let line = scan.line_of(&key);
+            scan.file(Fault { line, key, reason: reason.into(), remedy: remedy.into() });
         }
     }
 }

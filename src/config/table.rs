@@ -206,10 +206,35 @@ section! {
         acl_file: PropertyText = PropertyText::default(), FREE, "", Live;
         /// What an MQTT 3.x client gets for a PUBLISH that is denied; MQTT 5 has a reason code.
         denied_publish: DeniedPublish = DeniedPublish::Drop, FREE, "", Live;
+        /// Wrong passwords from one IPv4 address or IPv6 /64 within the window after which its
+        /// connections are closed at once; 0 means no limit. Each core counts for itself. Behind a
+        /// router many clients share an address.
+        max_failures: u32 = 0, within(0, FOREVER), "failures", Live;
+        /// Connections of one client id within the window after which it is refused with 0x8A; 0
+        /// means no limit.
+        max_connects: u32 = 0, within(0, FOREVER), "connections", Live;
+        /// The window of both.
+        window_s: u32 = 60, within(1, 86_400), "s", Live;
+        /// How long both keep a client out.
+        ban_s: u32 = 300, within(1, 31_536_000), "s", Live;
         /// Threads beside the cores that check passwords.
         check_threads: usize = 1, within(1, 64), "threads", Restart;
         /// Passwords that may wait to be checked; more are refused with 0x97.
         check_queue: usize = 1024, within(1, 65_536), "passwords", Restart;
+    }
+}
+
+section! {
+    /// Who is kept out, whatever they can prove: refused with 0x8A (MQTT 3.x: 5). All that is
+    /// written must hold, and something must be. Clients that are connected stay until they
+    /// connect again.
+    "ban", Repeated => pub struct BanRule {
+        /// User names that were proven.
+        users: List<Box<str>> = List::default(), FREE, "", Live;
+        /// Client ids, with `*` for any characters.
+        clients: List<ClientPattern> = List::default(), FREE, "", Live;
+        /// Networks of the client's address.
+        networks: List<Network> = List::default(), FREE, "", Live;
     }
 }
 
@@ -527,7 +552,7 @@ macro_rules! defaults {
     )+ };
 }
 defaults!(RuntimeConfig, ListenerConfig, TopicsConfig, SessionConfig, ProtocolConfig, LimitsConfig);
-defaults!(SysConfig, LogConfig, AccessConfig, AclRule);
+defaults!(SysConfig, LogConfig, AccessConfig, AclRule, BanRule);
 
 /// A section as the reference page shows it.
 pub struct SectionRows {
@@ -550,6 +575,7 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<RuntimeConfig>(),
         rows::<ListenerConfig>(),
         rows::<AccessConfig>(),
+        rows::<BanRule>(),
         rows::<AclRule>(),
         rows::<TopicsConfig>(),
         rows::<DepthRule>(),

@@ -7,7 +7,7 @@
 
 use super::Shard;
 use super::admit::Refusal;
-use super::connection::{ConnectionKey, Standing};
+use super::connection::{Connection, ConnectionKey, Standing};
 use super::counters::DropCause;
 use super::events::Ending;
 use super::input::Flow;
@@ -15,7 +15,7 @@ use super::session::SessionSlot;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Live};
-use crate::access::{Access, Action, Credentials, Identity, Names, Subject, Verdict};
+use crate::access::{Access, Action, Credentials, Identity, Names, Subject, Verdict, party};
 use crate::base::PacketId;
 use crate::codec::{Connect, Publish, QoS, ReasonCode, Version, Will};
 use crate::topic::{Subscription, TopicFilter, delayed};
@@ -72,7 +72,9 @@ impl Shard {
         let Some(rules) = self.clients.settings.rules.get(usize::from(listener)) else {
             return true;
         };
-        let lets_in = peer.is_none_or(|peer| rules.lets_in(peer.ip()));
+        let now = self.clients.now;
+        let allowed = |ip| rules.lets_in(ip) && !self.guesses.is_banned(&party(ip), now);
+        let lets_in = peer.is_none_or(|peer| allowed(peer.ip()));
         self.clients.counters.addresses_refused += u64::from(!lets_in);
         lets_in
     }
@@ -131,6 +133,13 @@ impl Shard {
             Verdict::Proven(identity) => Standing::Proven(identity),
             Verdict::Wrong => {
                 counters.credentials_wrong += 1;
+                let (peer, now) = (connection.peer, self.clients.now);
+                let tolerance = self.clients.settings.policy.guesses;
+                let mut guessed = |ip| self.guesses.strike(party(ip), tolerance, now);
+                if peer.is_some_and(|peer| guessed(peer.ip())) {
+                    let peer = tracing::field::debug(peer);
+                    tracing::warn!(peer, ban_s = tolerance.ban_s, "too many wrong passwords");
+                }
                 refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, "wrong user name or password")
             }
             Verdict::Busy => {
@@ -158,6 +167,15 @@ impl Shard {
         let refuse = |reason, what| Err(Refusal { reason, what });
         let Some(connection) = self.clients.connections.get(key) else { return Ok(()) };
         let identity = connection.proven();
+        let policy = &self.clients.settings.policy;
+        let flaps = self.flaps.is_banned(client_id, self.clients.now);
+        if flaps || !policy.bans.is_empty() && policy.bans(&self.subject(connection, client_id)) {
+            let what = match flaps {
+                true => "the client connects too often",
+                false => "the client is banned",
+            };
+            return refuse(ReasonCode::BANNED, what);
+        }
         let clients = identity.and_then(|identity| identity.clients.as_ref());
         if clients.is_some_and(|clients| !clients.matches(client_id)) {
             let what = "the user may not use this client identifier";
@@ -182,7 +200,15 @@ impl Shard {
 
     /// Notes what the identity of a connection that has just got its session means for both.
     pub(super) fn settle_identity(&mut self, key: ConnectionKey, slot: SessionSlot) {
-        let policy = &self.clients.settings.policy;
+        let (policy, now) = (&self.clients.settings.policy, self.clients.now);
+        let session = self.clients.sessions.get(slot);
+        if let Some(client_id) = session.map(|session| &session.client_id)
+            && policy.flaps.most > 0
+            && self.flaps.strike(client_id.clone(), policy.flaps, now)
+        {
+            let ban_s = policy.flaps.ban_s;
+            tracing::warn!(client_id = &**client_id, ban_s, "the client connects too often");
+        }
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.guarded = policy.guards(connection.proven());
         let Some(identity) = connection.proven() else { return };
@@ -199,20 +225,21 @@ impl Shard {
     /// Asks the rules.
     fn may(&self, key: ConnectionKey, client_id: &str, access: &Access<'_>) -> bool {
         let Some(connection) = self.clients.connections.get(key) else { return false };
+        let subject = self.subject(connection, client_id);
+        self.clients.settings.policy.decide(connection.proven(), &subject, access).allowed
+    }
+
+    /// A client as rules see it.
+    fn subject<'a>(&'a self, connection: &'a Connection, client_id: &'a str) -> Subject<'a> {
         let identity = connection.proven();
         let names = Names {
             user: identity.map(|identity| &*identity.user),
             client: client_id,
             groups: identity.map_or(&[], |identity| &identity.groups),
         };
-        let settings = &self.clients.settings;
-        let listener = settings.listener_names.get(usize::from(connection.listener));
-        let subject = Subject {
-            names,
-            listener: listener.map_or("", |name| name),
-            address: connection.peer.map(|peer| peer.ip()),
-        };
-        settings.policy.decide(identity, &subject, access).allowed
+        let names_of = &self.clients.settings.listener_names;
+        let listener = names_of.get(usize::from(connection.listener)).map_or("", |name| name);
+        Subject { names, listener, address: connection.peer.map(|peer| peer.ip()) }
     }
 
     /// Whether a client with rules about it may publish to the topic that was looked up last.

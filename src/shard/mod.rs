@@ -68,7 +68,7 @@ pub use stats::{Board, Gauges, Snapshot};
 pub use sys::HostFigures;
 pub use waiting::Cause;
 
-use crate::access::Credentials;
+use crate::access::{Credentials, Strikes};
 use crate::base::{Bucket, Chunk, CoreSet, MessageId, Prng, ShardId, Slots, Time, Wheel};
 use crate::codec::{self, PacketType, ReasonCode, Version};
 use crate::index::{GroupPick, Index, NodeKey};
@@ -87,6 +87,7 @@ use replay::Replay;
 use report::Reporting;
 use skew::Skew;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use subscribe::{Announcement, Gather, Installs};
@@ -172,6 +173,9 @@ pub struct Shard {
     due: Vec<Timer>,
     reporting: Reporting,
     skew: Skew,
+    /// Wrong passwords by address, and connections by client.
+    guesses: Strikes<IpAddr>,
+    flaps: Strikes<Box<str>>,
 }
 
 impl Shard {
@@ -224,6 +228,8 @@ impl Shard {
             picks: Vec::new(),
             due: Vec::new(),
             reporting: Reporting::default(),
+            guesses: Strikes::default(),
+            flaps: Strikes::default(),
             skew: Skew::new(settings.seed ^ u64::from(me.0), settings.sys_interval_us > 0),
             clients: Clients::new(me, settings, now),
         };

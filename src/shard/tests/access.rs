@@ -3,7 +3,7 @@
 use super::super::Live;
 use super::wire::{Client, Wire, id, message, read, v5};
 use super::{Bench, Settings};
-use crate::access::{Acl, Credentials, Identity, Pattern, Policy, Rule, Verdict, Who};
+use crate::access::{Acl, Credentials, Identity, Pattern, Policy, Rule, Tolerance, Verdict, Who};
 use crate::access::{Action, Effect};
 use crate::codec::{
     ConnectOut, ConnectProperties, Packet, QoS, ReasonCode, UnsubscribeOut, Version, Will,
@@ -308,4 +308,58 @@ fn an_identity_can_name_its_client_ids_and_its_end() {
     let (lasting, brief) = (wire.connect(&lasting), wire.connect(&brief));
     wire.wait_s(61);
     assert!(wire.is_closed(brief) && !wire.is_closed(lasting));
+}
+
+#[test]
+fn who_is_banned_is_refused_whatever_it_can_prove() {
+    let ban = |who: Who| Policy { bans: vec![who], asks: vec![true], ..Policy::default() };
+    let user = Who { users: vec!["mallory".into()], ..Who::default() };
+    let mut wire = Wire::new(|s| s.policy = Arc::new(ban(user.clone())));
+    assert_eq!(wire.refused(&named("a", "mallory", "right")), ReasonCode::BANNED);
+    wire.connect(&named("a", "ann", "right"));
+    let clients = vec![crate::access::ClientPattern::new("bad-*")];
+    let client = Who { clients, ..Who::default() };
+    let mut wire = Wire::new(|s| s.policy = Arc::new(ban(client.clone())));
+    assert_eq!(wire.refused(&v5("bad-1", true, 0)), ReasonCode::BANNED);
+    let three = ConnectOut { version: Version::V311, ..v5("bad-1", true, 0) };
+    assert!(wire.refused(&three).is_error());
+    wire.connect(&v5("good", true, 0));
+}
+
+#[test]
+fn guessing_keeps_an_address_out_before_it_can_ask_again() {
+    let tolerance = Tolerance { most: 3, window_s: 60, ban_s: 300 };
+    let policy = Policy { asks: vec![true], guesses: tolerance, ..Policy::default() };
+    let mut wire = Wire::new(|s| s.policy = Arc::new(policy.clone()));
+    let foe = Some("192.0.2.1:5000".parse().expect("an address"));
+    let friend = Some("192.0.2.2:5000".parse().expect("an address"));
+    let mut guess = Vec::new();
+    named("g", "ann", "wrong").encode(&mut guess);
+    for round in 0..3 {
+        let key = wire.bench.shards[0].open(0, foe);
+        let key = key.unwrap_or_else(|| panic!("round {round}"));
+        let client = Client { at: (0, key), version: Version::V5 };
+        assert_eq!(wire.send(client, &guess).len(), 1, "refused in words");
+    }
+    assert!(wire.bench.shards[0].open(0, foe).is_none(), "closed before anything is read");
+    assert!(wire.bench.shards[0].open(0, friend).is_some());
+    assert_eq!(wire.counters().addresses_refused, 1);
+    wire.wait_s(301);
+    assert!(wire.bench.shards[0].open(0, foe).is_some(), "not for ever");
+}
+
+#[test]
+fn a_client_that_connects_too_often_is_kept_out_for_a_while() {
+    let flaps = Tolerance { most: 4, window_s: 60, ban_s: 120 };
+    let mut wire = Wire::new(|s| {
+        s.policy = Arc::new(Policy { flaps, ..Policy::default() });
+    });
+    for _ in 0..4 {
+        let client = wire.five("nervous");
+        wire.cut(client);
+    }
+    assert_eq!(wire.refused(&v5("nervous", true, 0)), ReasonCode::BANNED);
+    wire.five("calm");
+    wire.wait_s(121);
+    wire.five("nervous");
 }
