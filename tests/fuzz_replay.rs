@@ -1,6 +1,8 @@
 //! Replays the fuzz corpora, and the inputs that once failed, through the bodies of the fuzz
 //! targets. docs/TESTING.md says how the corpora are made.
 
+#[path = "../fuzz/src/access.rs"]
+mod access;
 #[path = "../fuzz/src/config.rs"]
 mod config;
 #[path = "../fuzz/src/decode.rs"]
@@ -23,6 +25,11 @@ fn replay(target: &str, run: fn(&[u8])) {
         count += 1;
     }
     assert!(count > 5, "{folder} holds {count} inputs");
+}
+
+#[test]
+fn access_corpus() {
+    replay("access", access::run);
 }
 
 #[test]
