@@ -180,8 +180,8 @@ section! {
         /// Age at which the key of session tickets is replaced; all cores share it. 0 means that
         /// sessions are not resumed.
         tls_ticket_rotation_s: u32 = 21_600, within(0, 21_600), "s", Restart;
-        /// What of a client's certificate, or of the one that a PROXY header vouches for, is its
-        /// proven user name. Who shows none is checked by password.
+        /// What of a client's certificate is its proven user name. Of one that a PROXY header
+        /// vouches for only the common name is known. Who shows none is checked by password.
         certificate_user: CertificateUser = CertificateUser::Off, FREE, "", Restart;
         /// Whether clients come by WebSocket; with certificates that is `wss`.
         websocket: bool = false, FREE, "", Restart;

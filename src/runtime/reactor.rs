@@ -301,7 +301,9 @@ impl Reactor {
             }
             Event::EndOfInput { key, .. } => ended.push(key.to_key()),
             Event::Sent { key, buffer } => {
-                let more = shard.sent(key.to_key(), buffer);
+                let mut more = shard.sent(key.to_key(), buffer);
+                // What a layer had to say meanwhile waited for this send.
+                more |= transports.get_mut(key).is_some_and(|transport| transport.has_output());
                 if more || !closing.is_empty() && closing.contains_key(&key.to_bits()) {
                     pending.push(key.to_key());
                 }

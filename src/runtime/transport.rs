@@ -154,7 +154,8 @@ impl Transport {
             self.peer = Some(source);
         }
         let name = header.tls.filter(|tls| tls.verified).and_then(|tls| tls.common_name);
-        let user = name.filter(|_| self.door.certificate_user != CertificateUser::Off);
+        // A header tells no other name.
+        let user = name.filter(|_| self.door.certificate_user == CertificateUser::CommonName);
         *introduction = Some(Introduction { peer: self.peer, user });
         Ok(Some(len))
     }

@@ -55,6 +55,8 @@ class Doors(Guarded):
         certificate(self.place, "ca", "/CN=ours")
         certificate(self.place, "server", "/CN=localhost")
 
+    change = "", ""
+
     def start(self):
         config = example(self.name_of_example)
         names = re.findall(r'^name = "([^"]*)"', config, re.MULTILINE)
@@ -65,6 +67,7 @@ class Doors(Guarded):
             ports = iter(self.ports.values())
             text = re.sub(r'address = "[^"]*"',
                           lambda _: f'address = "127.0.0.1:{next(ports)}"', config)
+            text = text.replace(*self.change)
             text = text.replace('unix_path = "', f'unix_path = "{self.place}/')
             (self.place / "corelane.toml").write_text(text)
             return [self.binary, "--config", str(self.place / "corelane.toml"), "--shards", "2"]
@@ -277,6 +280,46 @@ def unix(context):
         assert watcher.lines() == ["here"]
     context.started.stop()
     assert not path.exists(), "it goes with the broker"
+
+
+def frame(opcode, payload):
+    """A short frame of a client."""
+    mask = b"\x01\x02\x03\x04"
+    masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + masked
+
+
+@case("a ping is answered behind a message that is being sent", SOCKET, (V311,), alone=True)
+@with_doors("websocket")
+def ping_behind(context):
+    # So little that the kernel can't take the whole message at once.
+    context.change = "websocket = true\n", "websocket = true\nsend_buffer_bytes = 4096\n"
+    context.start()
+    request = (b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+               b"Sec-WebSocket-Protocol: mqtt\r\n\r\n")
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.settimeout(ANSWER_S)
+        link.connect(("127.0.0.1", context.ports["websocket"]))
+        link.sendall(request)
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += link.recv(1)
+        link.sendall(frame(2, b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"))
+        assert link.recv(6) == b"\x82\x04\x20\x02\x00\x00"
+        link.sendall(frame(2, b"\x82\x08\x00\x01\x00\x03big\x00"))
+        assert link.recv(7) == b"\x82\x05\x90\x03\x00\x01\x00"
+        publisher = Peer(context.at("inside"), "p")
+        publisher.publish("big", "x" * 1_000_000, 1)
+        link.sendall(frame(9, b"are you there"))
+        context.elapse(0.1)
+        rest, pong = b"", b"\x8a\x0dare you there"
+        while pong not in rest[-200:]:
+            piece = link.recv(65536)
+            assert piece, "the end instead of a pong"
+            rest += piece
+        assert len(rest) > 1_000_000
 
 
 PAGE = """<!doctype html><title>waits</title><script src="mqtt.min.js"></script><script>
