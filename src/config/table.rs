@@ -219,7 +219,7 @@ section! {
         ban_s: u32 = 300, within(1, 31_536_000), "s", Live;
         /// Threads beside the cores that check passwords.
         check_threads: usize = 1, within(1, 64), "threads", Restart;
-        /// Passwords that may wait to be checked; more are refused with 0x97.
+        /// Passwords that may wait to be checked; more are refused with 0x89.
         check_queue: usize = 1024, within(1, 65_536), "passwords", Restart;
     }
 }
