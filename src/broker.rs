@@ -69,7 +69,7 @@ pub fn serve(
     let ends = mesh::build(places.len(), mesh_settings(config));
     let wakers = wakers(&ends).map_err(|error| out_of_files(&error))?;
     let requests = Arc::new(Requests::new(wakers.clone()));
-    let listeners = bind_all(config, places.len())?;
+    let listeners = bind_all(config, &provisions.directory, places.len())?;
     let hearts: Vec<Arc<Heart>> = places.iter().map(|_| Arc::default()).collect();
     hearts.iter().for_each(|heart| heart.beat(clock.now(), Stage::Begin));
     let access = &config.access;
@@ -110,12 +110,12 @@ pub fn serve(
     let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
     let _watcher = Watcher::start(heartbeat(config), clock, hearts).map_err(on_thread)?;
     let ended = run(cores, &requests);
-    unbind_all(config);
+    unbind_all(config, &provisions.directory);
     ended
 }
 
 /// What the connections of each listener come through.
-fn doors(config: &Config, provisions: &Provisions) -> Vec<Door> {
+fn doors(config: &Config, provisions: &Provisions) -> Vec<Arc<Door>> {
     let texts = |list: &[Box<str>]| list.to_vec().into_boxed_slice();
     let listeners = config.listeners.iter().enumerate();
     let door = |(at, listener): (usize, &ListenerConfig)| Door {
@@ -131,7 +131,7 @@ fn doors(config: &Config, provisions: &Provisions) -> Vec<Door> {
         }),
         forwarders: listener.websocket_proxies.as_slice().into(),
     };
-    listeners.map(door).collect()
+    listeners.map(door).map(Arc::new).collect()
 }
 
 /// Lets new connections have the certificates that `provisions` were read from.
@@ -223,7 +223,7 @@ struct Core {
     heart: Arc<Heart>,
     requests: Arc<Requests>,
     desk: Desk,
-    doors: Vec<Door>,
+    doors: Vec<Arc<Door>>,
 }
 
 impl Core {
@@ -318,12 +318,15 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
 
 /// Binds every listener once for each of its shards; the kernel spreads connections over them.
 /// Gives for each core its sockets with the numbers of their listeners.
-fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<(u16, OwnedFd)>>, StartError> {
+fn bind_all(
+    config: &Config,
+    directory: &Path,
+    shards: usize,
+) -> Result<Vec<Vec<(u16, OwnedFd)>>, StartError> {
     let mut cores: Vec<Vec<(u16, OwnedFd)>> = (0..shards).map(|_| Vec::new()).collect();
     for (number, listener) in (0..).zip(&config.listeners) {
         if let Some(path) = listener.unix_path.given() {
-            let settings = (listener.unix_mode, backlog(listener));
-            let fd = net::bind_unix(Path::new(path), settings.0, settings.1);
+            let fd = net::bind_unix(&directory.join(path), listener.unix_mode, backlog(listener));
             let fd = fd.map_err(|error| cannot_bind(listener, &error))?;
             let own = listener.shards.as_slice();
             for (shard, core) in cores.iter_mut().enumerate() {
@@ -367,10 +370,10 @@ fn backlog(listener: &ListenerConfig) -> i32 {
 }
 
 /// Takes the Unix sockets away on which nobody listens any more.
-fn unbind_all(config: &Config) {
+fn unbind_all(config: &Config, directory: &Path) {
     for path in config.listeners.iter().filter_map(|listener| listener.unix_path.given()) {
         // Somebody else may have taken it away.
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(directory.join(path));
     }
 }
 

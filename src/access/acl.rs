@@ -70,6 +70,11 @@ impl Network {
     }
 }
 
+/// Whether `address` belongs to one of `networks`.
+pub fn is_within(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
@@ -188,7 +193,7 @@ impl Who {
         let group = groups.is_empty() || names.groups.iter().any(|group| holds(groups, group));
         let client = clients.is_empty() || clients.iter().any(|c| c.matches(names.client));
         let listener = listeners.is_empty() || holds(listeners, subject.listener);
-        let inside = |address: IpAddr| networks.iter().any(|network| network.contains(address));
+        let inside = |address| is_within(networks, address);
         let network = networks.is_empty() || subject.address.is_some_and(inside);
         user && group && client && listener && network && (!anonymous || names.user.is_none())
     }

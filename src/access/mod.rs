@@ -16,11 +16,11 @@ mod users;
 #[cfg(test)]
 mod tests;
 
-pub use acl::{Access, Acl, Action, Effect, Network, Rule, Ruling, Subject, Who};
+pub use acl::{Access, Acl, Action, Effect, Network, Rule, Ruling, Subject, Who, is_within};
 pub use client::ClientPattern;
 pub use credentials::{Credentials, Identity, Verdict};
 pub use password::HashedPassword;
 pub use pattern::{Names, Pattern, PatternError};
 pub use policy::Policy;
-pub use strikes::{Strikes, Tolerance, party};
+pub use strikes::{Strikes, Struck, Tolerance, party};
 pub use users::{Edit, LineFault, User, Users, edited};

@@ -4,15 +4,15 @@ use super::acl::{Access, Acl, Ruling, Subject, Who};
 use super::credentials::Identity;
 use super::strikes::Tolerance;
 
-/// What clients may do, and where they are asked who they are. Pure value, the same on all cores.
+/// What clients may do, and whether they are asked who they are. Pure value, the same on all cores.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Policy {
     /// What they may do.
     pub acl: Acl,
     /// An MQTT 3.x client is disconnected for a PUBLISH that is denied, not just unheard.
     pub closes_denied: bool,
-    /// Per listener: whether there is somebody to check the names that clients give.
-    pub asks: Vec<bool>,
+    /// Whether there is somebody to check the names that clients give.
+    pub asks: bool,
     /// Who is kept out, whatever they can prove.
     pub bans: Vec<Who>,
     /// How many wrong passwords from one address are too many.

@@ -2,7 +2,7 @@
 //!
 //! Invariants worth naming:
 //! * what is kept is bounded: when the table is full and nothing in it is over, newcomers are not
-//!   counted, and that is said ([`Strikes::uncounted`]).
+//!   counted, and that is said ([`Struck::Uncounted`]).
 
 use crate::base::Time;
 use foldhash::fast::RandomState;
@@ -32,24 +32,34 @@ struct Record {
     banned_until: Time,
 }
 
+/// What one more makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Struck {
+    /// It is tolerated.
+    Tolerated,
+    /// It was too often: the key is kept out from now on.
+    TooOften,
+    /// There was no room to count it.
+    Uncounted,
+}
+
 /// Counts by key. Lives on one core.
 #[derive(Debug)]
 pub struct Strikes<K> {
     table: HashMap<K, Record, RandomState>,
-    uncounted: u64,
 }
 
 impl<K> Default for Strikes<K> {
     fn default() -> Strikes<K> {
-        Strikes { table: HashMap::default(), uncounted: 0 }
+        Strikes { table: HashMap::default() }
     }
 }
 
 impl<K: Hash + Eq> Strikes<K> {
-    /// Counts one more; true: with this one it was too often, and the key is kept out from now on.
-    pub fn strike(&mut self, key: K, tolerance: Tolerance, now: Time) -> bool {
+    /// Counts one more.
+    pub fn strike(&mut self, key: K, tolerance: Tolerance, now: Time) -> Struck {
         if tolerance.most == 0 {
-            return false;
+            return Struck::Tolerated;
         }
         let is_over = |record: &Record| {
             let window_end = record.since.plus_secs(u64::from(tolerance.window_s));
@@ -58,8 +68,7 @@ impl<K: Hash + Eq> Strikes<K> {
         if self.table.len() >= MOST_KEYS && !self.table.contains_key(&key) {
             self.table.retain(|_, record| !is_over(record));
             if self.table.len() >= MOST_KEYS {
-                self.uncounted += 1;
-                return false;
+                return Struck::Uncounted;
             }
         }
         let fresh = Record { count: 0, since: now, banned_until: Time::default() };
@@ -68,26 +77,19 @@ impl<K: Hash + Eq> Strikes<K> {
             *record = fresh;
         }
         record.count += 1;
-        let too_often = record.count >= tolerance.most && record.banned_until <= now;
-        if too_often {
-            record.banned_until = now.plus_secs(u64::from(tolerance.ban_s));
-            record.count = 0;
+        if record.count < tolerance.most || record.banned_until > now {
+            return Struck::Tolerated;
         }
-        too_often
-    }
-
-    /// How often something was not counted because the table was full.
-    pub fn uncounted(&self) -> u64 {
-        self.uncounted
+        record.banned_until = now.plus_secs(u64::from(tolerance.ban_s));
+        record.count = 0;
+        Struck::TooOften
     }
 
     /// Forgets everything, bans included.
     pub fn clear(&mut self) {
         self.table.clear();
     }
-}
 
-impl<K: Hash + Eq> Strikes<K> {
     /// Whether the key is kept out.
     #[inline]
     pub fn is_banned<Q>(&self, key: &Q, now: Time) -> bool
@@ -118,17 +120,18 @@ mod tests {
     fn too_often_within_the_window_keeps_out_for_a_while() {
         let mut strikes = Strikes::default();
         let at = Time::from_secs;
-        assert!(!strikes.strike("a", THRICE, at(100)) && !strikes.strike("a", THRICE, at(101)));
+        assert_eq!(strikes.strike("a", THRICE, at(100)), Struck::Tolerated);
+        assert_eq!(strikes.strike("a", THRICE, at(101)), Struck::Tolerated);
         assert!(!strikes.is_banned("a", at(101)));
-        assert!(strikes.strike("a", THRICE, at(102)));
+        assert_eq!(strikes.strike("a", THRICE, at(102)), Struck::TooOften);
         assert!(strikes.is_banned("a", at(102)) && strikes.is_banned("a", at(161)));
         assert!(!strikes.is_banned("a", at(162)) && !strikes.is_banned("b", at(102)));
         // What is spread over windows is no offence.
         for second in [200, 205, 211, 216, 222] {
-            assert!(!strikes.strike("c", THRICE, at(second)), "{second}");
+            assert_eq!(strikes.strike("c", THRICE, at(second)), Struck::Tolerated, "{second}");
         }
         let off = Tolerance { most: 0, ..THRICE };
-        assert!((0..100).all(|_| !strikes.strike("d", off, at(300))));
+        assert!((0..100).all(|_| strikes.strike("d", off, at(300)) == Struck::Tolerated));
         strikes.clear();
         assert!(!strikes.is_banned("a", at(103)));
     }
@@ -137,11 +140,11 @@ mod tests {
     fn the_table_is_bounded_and_makes_room_of_what_is_over() {
         let mut strikes = Strikes::default();
         for key in 0..MOST_KEYS + 5 {
-            strikes.strike(key, THRICE, Time::from_secs(100));
+            let struck = strikes.strike(key, THRICE, Time::from_secs(100));
+            assert_eq!(struck == Struck::Uncounted, key >= MOST_KEYS);
         }
-        assert_eq!((strikes.table.len(), strikes.uncounted()), (MOST_KEYS, 5));
-        strikes.strike(MOST_KEYS + 9, THRICE, Time::from_secs(111));
-        assert_eq!((strikes.table.len(), strikes.uncounted()), (1, 5));
+        let struck = strikes.strike(MOST_KEYS + 9, THRICE, Time::from_secs(111));
+        assert_eq!((struck, strikes.table.len()), (Struck::Tolerated, 1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::judge::Providers;
 use super::tls::{self, ListenerTls};
 use crate::access::{Acl, Policy, Rule, Tolerance, Users, Who};
-use crate::config::{self, AccessConfig, AclRule, Config, DeniedPublish};
+use crate::config::{self, AccessConfig, AclRule, Config, DeniedPublish, FileName};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,12 +32,10 @@ pub struct Provisions {
     pub policy: Arc<Policy>,
     /// For the threads that check.
     pub(super) providers: Providers,
-    /// Rules of the file, in order; they come behind those of the configuration.
-    pub file_rules: Vec<AclRule>,
-    /// The users, if they are known.
-    pub users: Option<Arc<Users>>,
     /// TLS of each listener that has it.
     pub tls: Vec<Option<ListenerTls>>,
+    /// Where the names of files count from.
+    pub directory: PathBuf,
 }
 
 impl Provisions {
@@ -46,30 +44,35 @@ impl Provisions {
     /// # Errors
     /// A file can't be read or has faults.
     pub fn read(config: &Config, directory: &Path) -> Result<Provisions, ReadError> {
-        let file = |key: Option<&str>| key.map(|name| directory.join(name));
-        let users = match file(config.access.password_file.given()) {
+        let file = |name: &FileName| name.given().map(|name| directory.join(name));
+        let users = match file(&config.access.password_file) {
             Some(path) => Some(Arc::new(users(&path)?)),
             None => None,
         };
-        let file_rules = match file(config.access.acl_file.given()) {
+        let file_rules = match file(&config.access.acl_file) {
             Some(path) => rules(&path, config)?,
             None => Vec::new(),
         };
-        let providers = Providers { users: users.clone() };
-        let asks = config.listeners.iter().map(|_| !providers.is_empty()).collect();
+        let providers = Providers { users };
         let AccessConfig { window_s, ban_s, .. } = config.access;
         let tolerance = |most| Tolerance { most, window_s, ban_s };
         let policy = Policy {
             acl: Acl::new(config.acl.iter().chain(&file_rules).map(Rule::from).collect()),
             closes_denied: config.access.denied_publish == DeniedPublish::Close,
-            asks,
+            asks: !providers.is_empty(),
             bans: config.ban.iter().map(Who::from).collect(),
             guesses: tolerance(config.access.max_failures),
             flaps: tolerance(config.access.max_connects),
         };
         let tls = config.listeners.iter().map(|listener| tls::read(listener, directory));
         let tls = tls.collect::<Result<_, _>>()?;
-        Ok(Provisions { policy: Arc::new(policy), providers, file_rules, users, tls })
+        let (policy, directory) = (Arc::new(policy), directory.into());
+        Ok(Provisions { policy, providers, tls, directory })
+    }
+
+    /// The users of the password file, if there is one.
+    pub fn users(&self) -> Option<&Users> {
+        self.providers.users.as_deref()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::access::{Access, Action, Names, Ruling, Subject};
 use crate::auth::Provisions;
 use crate::codec::QoS;
 use crate::config::{self, Config};
-use crate::topic::{Subscription, TopicName};
+use crate::topic::{Subscription, TopicName, delayed};
 use std::path::{Path, PathBuf};
 
 /// Prints the decision and who made it; gives whether the client may.
@@ -46,7 +46,7 @@ fn checked_topic(args: &ExplainArgs) -> Result<&str, Refusal> {
         let valid = TopicName::new(text);
         let wrong =
             |_| Refusal::new(format!("{what} is no topic name"), "name one without + and #");
-        return valid.map(|_| text).map_err(wrong);
+        return valid.map(|_| delayed::target(text)).map_err(wrong);
     }
     let wrong =
         |_| Refusal::new(format!("{what} is no topic filter"), "name one such as a/+/b or a/#");
@@ -57,7 +57,7 @@ fn groups(args: &ExplainArgs, provisions: &Provisions) -> Vec<Box<str>> {
     if !args.group.is_empty() {
         return args.group.iter().map(|group| group.as_str().into()).collect();
     }
-    let users = provisions.users.as_ref().zip(args.user.as_deref());
+    let users = provisions.users().zip(args.user.as_deref());
     let user = users.and_then(|(users, name)| users.find(name));
     user.map(|user| user.groups.to_vec()).unwrap_or_default()
 }

@@ -39,7 +39,7 @@ pub use difference::{Difference, differences, taken_over};
 pub use explain::explain;
 pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};
-pub use name::{ListenerName, PropertyText, TopicPrefix};
+pub use name::{FileName, ListenerName, PropertyText, TopicPrefix};
 pub use pace::{Micros, Pace};
 pub use parse::{acl, line_of, listener, parse};
 pub use reference::reference;

@@ -160,3 +160,36 @@ impl PropertyText {
         (!self.0.is_empty()).then_some(&self.0)
     }
 }
+
+/// The name of a file; empty means that there is none.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FileName(String);
+
+impl FileName {
+    /// Checks `text`. Errors say what is wrong and what to write.
+    pub fn new(text: &str) -> Result<FileName, Wrong> {
+        match text.contains('\0') {
+            true => Err(("no file has a name with NUL".into(), "name a file".into())),
+            false => Ok(FileName(text.into())),
+        }
+    }
+
+    /// The name, if there is one.
+    pub fn given(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(&self.0)
+    }
+}
+
+impl Setting for FileName {
+    fn kind() -> String {
+        "file name".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "a name such as \"users.txt\"", FileName::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}

@@ -13,7 +13,7 @@ use super::choice::{
 use super::cpus::{Cpus, Numbers};
 use super::filter::LogFilter;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
-use super::name::{GroupLabel, ListenerName, PropertyText, TopicPrefix};
+use super::name::{FileName, GroupLabel, ListenerName, PropertyText, TopicPrefix};
 use super::pace::Micros;
 use super::read::Scan;
 use super::setting::Setting;
@@ -105,9 +105,10 @@ section! {
         name: ListenerName = ListenerName::default(), FREE, "", Restart;
         /// IP address and port; port 0 lets the kernel choose.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), FREE, "", Restart;
-        /// Path of a Unix socket to listen on instead of an address. What a broker left there that
-        /// is gone is replaced; anything else that stands there is a fault.
-        unix_path: PropertyText = PropertyText::default(), FREE, "", Restart;
+        /// Path of a Unix socket to listen on instead of an address, from the directory of this
+        /// file on. What a broker left there that is gone is replaced; anything else that stands
+        /// there is a fault.
+        unix_path: FileName = FileName::default(), FREE, "", Restart;
         /// Mode of that socket, best written as `0o660`: who may write to it may connect.
         unix_mode: u32 = 0o660, within(0, 0o777), "mode", Restart;
         /// The shards that accept its connections, counted from 0; empty means all of them. A
@@ -173,7 +174,7 @@ section! {
         /// Whether clients show a certificate.
         tls_client_certificate: TlsClientCertificate = TlsClientCertificate::Off, FREE, "", Restart;
         /// PEM file with the authorities whose client certificates are believed.
-        tls_client_ca: PropertyText = PropertyText::default(), FREE, "", Restart;
+        tls_client_ca: FileName = FileName::default(), FREE, "", Restart;
         /// Files with revocation lists of client certificates, PEM or DER. With any, each
         /// certificate below a root needs a list of its issuer.
         tls_client_crl: List<Box<str>> = List::default(), FREE, "", Restart;
@@ -201,9 +202,9 @@ section! {
         /// File with the users and their hashed passwords, as `corelane passwd` or mosquitto write
         /// it. A name without `/` in front counts from the directory of this file. Empty: nobody
         /// can prove a name, so clients are anonymous whatever they call themselves.
-        password_file: PropertyText = PropertyText::default(), FREE, "", Live;
+        password_file: FileName = FileName::default(), FREE, "", Live;
         /// File with more `[[acl]]` rules; they come behind those written here.
-        acl_file: PropertyText = PropertyText::default(), FREE, "", Live;
+        acl_file: FileName = FileName::default(), FREE, "", Live;
         /// What an MQTT 3.x client gets for a PUBLISH that is denied; MQTT 5 has a reason code.
         denied_publish: DeniedPublish = DeniedPublish::Drop, FREE, "", Live;
         /// Wrong passwords from one IPv4 address or IPv6 /64 within the window after which its

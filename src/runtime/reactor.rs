@@ -15,7 +15,7 @@ use super::heartbeat::{Heart, Stage};
 use super::process;
 use super::signal::{Requests, Stopping};
 use super::sleep::Sleeper;
-use super::transport::{Door, Fault, Progress, Transport, Transports};
+use super::transport::{Door, Progress, Transport, Transports};
 use super::usage::{Doing, Usage};
 use crate::auth::Desk;
 use crate::base::{Chunk, ShardId, Time};
@@ -59,7 +59,7 @@ pub struct Reactor {
     settings: ReactorSettings,
     heart: Arc<Heart>,
     /// What connections come through, by listener.
-    doors: Vec<Door>,
+    doors: Vec<Arc<Door>>,
     transports: Transports,
     /// Connections whose handshake has input, in the order in which it came.
     handshakes: VecDeque<ConnectionKey>,
@@ -150,7 +150,7 @@ impl Passage<'_> {
         }
         let Progress { introduction, flow } = match taken {
             Ok(progress) => progress,
-            Err(Fault(what)) => return self.shard.transport_failed(key, &what),
+            Err(fault) => return self.shard.transport_failed(key, &fault.what),
         };
         if let Some(introduction) = introduction
             && !self.shard.introduce(key, introduction)
@@ -184,7 +184,7 @@ impl Reactor {
         clock: Clock,
         settings: ReactorSettings,
         heart: Arc<Heart>,
-        (desk, doors): (Desk, Vec<Door>),
+        (desk, doors): (Desk, Vec<Arc<Door>>),
     ) -> Reactor {
         Reactor {
             shard,
@@ -262,8 +262,9 @@ impl Reactor {
             self.driver.submit()?;
         }
         let reaped = self.reap();
-        self.take_events();
+        self.take_accepted();
         self.shake_hands();
+        self.take_ends();
         self.take_verdicts();
         self.heart.beat(now, Stage::Serve);
         let more = self.shard.tick();
@@ -317,7 +318,7 @@ impl Reactor {
         })
     }
 
-    fn take_events(&mut self) {
+    fn take_accepted(&mut self) {
         for (listener, fd) in self.accepted.drain(..) {
             let peer = process::peer(&fd);
             if let Some(key) = self.shard.open(listener, peer) {
@@ -329,6 +330,10 @@ impl Reactor {
                 self.driver.read_once(SocketKey::from(key));
             }
         }
+    }
+
+    /// Connections end after what came from them was looked at.
+    fn take_ends(&mut self) {
         for key in self.ended.drain(..) {
             self.shard.end_of_input(key);
         }
@@ -353,9 +358,6 @@ impl Reactor {
         }
         for key in self.unread.drain(..) {
             self.driver.read_once(key.into());
-        }
-        for key in self.ended.drain(..) {
-            self.shard.end_of_input(key);
         }
     }
 

@@ -6,22 +6,21 @@
 //! * before it is open a transport is read piece by piece, so what it holds is bounded by a piece;
 //! * who the client is, as far as the transport knows, is told before its first byte.
 
-use crate::access::Network;
+use crate::access::{Network, is_within};
 use crate::base::Chunk;
 use crate::config::CertificateUser;
 use crate::net::SocketKey;
 use crate::shard::Introduction;
 use crate::tls::certificate::{AlternativeName, alternative_names, subject, subject_common_name};
-use crate::tls::{ServerTls, Tls};
+use crate::tls::{Fault, ServerTls, Tls};
 use crate::transport::{Flow, HEADER_MAX, Rules, WebSocket, parse_proxy};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Most bytes that wait for a peer that does not read what its transport is told.
 const WIRE_MAX: usize = 256 * 1024;
 
 /// What the connections of one listener come through, the same on all cores.
-#[derive(Clone)]
 pub struct Door {
     /// Balancers whose connections begin with a PROXY header; none: there is no header.
     pub proxies: Arc<[Network]>,
@@ -35,9 +34,6 @@ pub struct Door {
     pub forwarders: Arc<[Network]>,
 }
 
-/// Why a connection can't go on, for the log.
-pub struct Fault(pub Box<str>);
-
 /// What came of some bytes.
 pub struct Progress {
     /// What has become known of the client.
@@ -48,7 +44,7 @@ pub struct Progress {
 
 /// The layers of one connection. Lives on its core and moves with it.
 pub struct Transport {
-    door: Door,
+    door: Arc<Door>,
     /// What has come of a PROXY header.
     header: Option<Vec<u8>>,
     tls: Option<Tls>,
@@ -63,10 +59,6 @@ pub struct Transport {
     closed: bool,
 }
 
-fn is_of(networks: &[Network], address: IpAddr) -> bool {
-    networks.iter().any(|network| network.contains(address))
-}
-
 impl Door {
     /// Whether connections come as they are.
     pub fn is_plain(&self) -> bool {
@@ -74,7 +66,7 @@ impl Door {
     }
 
     /// The transport of a new connection from `peer`, if it needs one.
-    pub fn transport(&self, peer: Option<SocketAddr>) -> Option<Box<Transport>> {
+    pub fn transport(self: &Arc<Door>, peer: Option<SocketAddr>) -> Option<Box<Transport>> {
         (!self.is_plain()).then(|| {
             Box::new(Transport {
                 header: (!self.proxies.is_empty()).then(Vec::new),
@@ -132,7 +124,7 @@ impl Transport {
         let flow = self.layers(bytes, plain, &mut introduction)?;
         if self.wire.len() > WIRE_MAX {
             self.wire = Vec::new();
-            return Err(Fault("it does not read what it is answered".into()));
+            return Err(Fault { what: "it does not read what it is answered".into() });
         }
         Ok(Progress { introduction, flow })
     }
@@ -142,10 +134,10 @@ impl Transport {
         held: &[u8],
         introduction: &mut Option<Introduction>,
     ) -> Result<Option<usize>, Fault> {
-        if self.peer.is_none_or(|peer| !is_of(&self.door.proxies, peer.ip())) {
-            return Err(Fault("it is none of the listener's proxies".into()));
+        if self.peer.is_none_or(|peer| !is_within(&self.door.proxies, peer.ip())) {
+            return Err(Fault { what: "it is none of the listener's proxies".into() });
         }
-        let parsed = parse_proxy(held).map_err(|fault| Fault(fault.what.into()))?;
+        let parsed = parse_proxy(held)?;
         let Some((header, len)) = parsed else {
             debug_assert!(held.len() < HEADER_MAX, "a header is bounded");
             return Ok(None);
@@ -170,15 +162,13 @@ impl Transport {
         let mut inner = Vec::new();
         let under_frames = self.websocket.is_some();
         let into = if under_frames { &mut inner } else { &mut *plain };
-        let flow = tls.receive(bytes, into, &mut self.wire).map_err(|fault| Fault(fault.what))?;
+        let mut flow = tls.receive(bytes, into, &mut self.wire)?;
         if tls.is_open() && !std::mem::replace(&mut self.certified, true) {
             let user = certificate_user(self.door.certificate_user, tls);
             if user.is_some() {
                 *introduction = Some(Introduction { peer: self.peer, user });
             }
         }
-        let ended = flow == crate::tls::Flow::Ended;
-        let mut flow = if ended { Flow::Ended } else { Flow::Open };
         if under_frames && self.unframe(&inner, plain, introduction)? == Flow::Ended {
             flow = Flow::Ended;
         }
@@ -198,14 +188,14 @@ impl Transport {
         let (mut answer, mut forwarded) = (Vec::new(), Vec::new());
         let flow = websocket.receive(bytes, plain, &mut answer, &mut forwarded);
         self.seal(&answer);
-        let believed = |peer: SocketAddr| is_of(&self.door.forwarders, peer.ip());
+        let believed = |peer: SocketAddr| is_within(&self.door.forwarders, peer.ip());
         if !forwarded.is_empty() && self.peer.is_some_and(believed) {
-            let client = forwarded.iter().rev().find(|ip| !is_of(&self.door.forwarders, **ip));
+            let client = forwarded.iter().rev().find(|ip| !is_within(&self.door.forwarders, **ip));
             self.peer = client.map(|ip| SocketAddr::new(*ip, 0)).or(self.peer);
             let user = introduction.take().and_then(|known| known.user);
             *introduction = Some(Introduction { peer: self.peer, user });
         }
-        flow.map_err(|fault| Fault(fault.what.into()))
+        Ok(flow?)
     }
 
     /// Appends what goes under TLS to the wire.

@@ -15,12 +15,13 @@ use super::session::SessionSlot;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Live};
-use crate::access::{Access, Action, Credentials, Identity, Names, Subject, Verdict, party};
+use crate::access::{
+    Access, Action, Credentials, Identity, Names, Struck, Subject, Verdict, party,
+};
 use crate::base::PacketId;
 use crate::codec::{Connect, Publish, QoS, ReasonCode, Version, Will};
 use crate::topic::{Subscription, TopicFilter, delayed};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 /// What the log says of an address that is not let in.
 pub(super) const ADDRESS_REFUSED: &str = "the listener does not let this address in";
@@ -94,7 +95,7 @@ impl Shard {
         }
         let at = usize::from(connection.listener);
         let settings = &self.clients.settings;
-        let asks = settings.policy.asks.get(at).is_some_and(|asks| *asks);
+        let asks = settings.policy.asks;
         if asks && (connect.username.is_some() || connect.password.is_some()) {
             connection.standing = Standing::Asked;
             let credentials = Credentials {
@@ -135,8 +136,10 @@ impl Shard {
                 counters.credentials_wrong += 1;
                 let (peer, now) = (connection.peer, self.clients.now);
                 let tolerance = self.clients.settings.policy.guesses;
-                let mut guessed = |ip| self.guesses.strike(party(ip), tolerance, now);
-                if peer.is_some_and(|peer| guessed(peer.ip())) {
+                let mut guess = |ip| self.guesses.strike(party(ip), tolerance, now);
+                let struck = peer.map(|peer| guess(peer.ip()));
+                counters.strikes_uncounted += u64::from(struck == Some(Struck::Uncounted));
+                if struck == Some(Struck::TooOften) {
                     let peer = tracing::field::debug(peer);
                     tracing::warn!(peer, ban_s = tolerance.ban_s, "too many wrong passwords");
                 }
@@ -188,9 +191,7 @@ impl Shard {
             let what = "another user has a session under this client identifier";
             return refuse(ReasonCode::NOT_AUTHORIZED, what);
         }
-        let Some(will) = will.filter(|_| self.clients.settings.policy.guards(identity)) else {
-            return Ok(());
-        };
+        let Some(will) = will.filter(|_| policy.guards(identity)) else { return Ok(()) };
         let topic = delayed::target(will.topic);
         if !self.may(key, client_id, &access(Action::Publish, topic, will.qos, will.retain)) {
             return refuse(ReasonCode::NOT_AUTHORIZED, "the will topic is not allowed");
@@ -201,13 +202,15 @@ impl Shard {
     /// Notes what the identity of a connection that has just got its session means for both.
     pub(super) fn settle_identity(&mut self, key: ConnectionKey, slot: SessionSlot) {
         let (policy, now) = (&self.clients.settings.policy, self.clients.now);
-        let session = self.clients.sessions.get(slot);
-        if let Some(client_id) = session.map(|session| &session.client_id)
-            && policy.flaps.most > 0
-            && self.flaps.strike(client_id.clone(), policy.flaps, now)
-        {
-            let ban_s = policy.flaps.ban_s;
-            tracing::warn!(client_id = &**client_id, ban_s, "the client connects too often");
+        let session = self.clients.sessions.get(slot).filter(|_| policy.flaps.most > 0);
+        if let Some(client_id) = session.map(|session| &session.client_id) {
+            let struck = self.flaps.strike(client_id.clone(), policy.flaps, now);
+            let uncounted = u64::from(struck == Struck::Uncounted);
+            self.clients.counters.strikes_uncounted += uncounted;
+            if struck == Struck::TooOften {
+                let ban_s = policy.flaps.ban_s;
+                tracing::warn!(client_id = &**client_id, ban_s, "the client connects too often");
+            }
         }
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.guarded = policy.guards(connection.proven());
@@ -352,7 +355,14 @@ impl Shard {
         if self.clients.settings.policy == live.policy {
             return;
         }
-        self.clients.settings.policy = Arc::clone(&live.policy);
+        let old = std::mem::replace(&mut self.clients.settings.policy, live.policy.clone());
+        // Whom the old measure kept out is free under another one.
+        if old.guesses != live.policy.guesses {
+            self.guesses.clear();
+        }
+        if old.flaps != live.policy.flaps {
+            self.flaps.clear();
+        }
         let keys: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let Some(connection) = self.clients.connections.get_mut(key) else { continue };

@@ -169,6 +169,9 @@ counters! {
     credentials_wrong,
     /// Those of them that nobody checked, because too many waited or nobody was there.
     credentials_unchecked,
+    /// Wrong passwords and connections that were not counted against their address or client,
+    /// because too many others are.
+    strikes_uncounted,
     /// Filters of SUBSCRIBE packets that rules don't allow.
     subscriptions_denied,
     /// Subscriptions taken away because rules don't allow them any more.

@@ -2,7 +2,7 @@
 
 use super::placement::{Placement, Route, Rule};
 use super::stats::Board;
-use crate::access::{Network, Policy};
+use crate::access::{Network, Policy, is_within};
 use crate::base::{Rate, ShardId};
 use crate::codec::{ReasonCode, Version};
 use crate::config::{
@@ -57,7 +57,7 @@ pub struct Settings {
     pub listener_names: Arc<[Box<str>]>,
     /// Whether clients without credentials are let in, per listener.
     pub anonymous: Vec<bool>,
-    /// What clients may do, and where they are asked who they are.
+    /// What clients may do, and whether they are asked who they are.
     pub policy: Arc<Policy>,
     /// Connections at most, per listener.
     pub max_connections: Vec<usize>,
@@ -81,7 +81,7 @@ pub struct Live {
     /// Ceilings on everything else; those on the memory of a core and on its match cache stay as
     /// they are.
     pub limits: LimitsConfig,
-    /// What clients may do, and where they are asked who they are.
+    /// What clients may do, and whether they are asked who they are.
     pub policy: Arc<Policy>,
 }
 
@@ -107,8 +107,8 @@ pub struct ListenerRules {
 impl ListenerRules {
     /// Whether a connection may come from `address`.
     pub fn lets_in(&self, address: IpAddr) -> bool {
-        let inside = |networks: &[Network]| networks.iter().any(|one| one.contains(address));
-        (self.allow.is_empty() || inside(&self.allow)) && !inside(&self.deny)
+        let allowed = self.allow.is_empty() || is_within(&self.allow, address);
+        allowed && !is_within(&self.deny, address)
     }
 }
 

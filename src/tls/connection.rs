@@ -9,6 +9,7 @@
 
 use super::names;
 use super::server::ServerTls;
+use crate::transport::{self, Flow};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
@@ -25,15 +26,6 @@ const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
 /// Characters of a fault's text at most.
 const FAULT_MAX: usize = 160;
 
-/// What became of the peer's side of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// More may come.
-    Open,
-    /// The peer has said close_notify: nothing more comes.
-    Ended,
-}
-
 /// Why the connection has to be closed, for a log line; the alert for the peer has been written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -48,6 +40,12 @@ impl std::fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+impl From<transport::Fault> for Fault {
+    fn from(fault: transport::Fault) -> Fault {
+        Fault { what: fault.what.into() }
+    }
+}
 
 /// What was agreed upon, for the log and for access control.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,7 +97,8 @@ impl Tls {
     }
 
     /// Takes `bytes` from the socket; appends plain text to `plain` and what must be sent at once
-    /// (handshake, alerts) to `wire`. After [`Flow::Ended`] everything received is ignored.
+    /// (handshake, alerts) to `wire`. [`Flow::Ended`] is the peer's close_notify; after it
+    /// everything received is ignored.
     ///
     /// # Errors
     /// When the connection has to be closed, after `wire` has been sent. Plain text that came

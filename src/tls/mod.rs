@@ -20,7 +20,7 @@ pub mod certificate;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Details, Fault, Flow, Tls, WAITING_MAX};
+pub use connection::{Details, Fault, Tls, WAITING_MAX};
 pub use files::TlsError;
 pub use server::ServerTls;
 pub use settings::{

@@ -214,7 +214,6 @@ def websocket(context):
     payload = "x" * 70_000
     for name, encrypted in (("websocket", False), ("secure-websocket", True)):
         peer = Peer(context.at(name), name, connect=False, transport="websockets")
-        prepare = peer.prepare
         if encrypted:
             peer.prepare = lambda client: client.tls_set(str(context.place / "ca.pem"))
         context.host = "localhost"
@@ -224,7 +223,6 @@ def websocket(context):
             peer.publish("a/b", f"{qos}{payload}", qos)
         peer.expect([f"{qos}{payload}" for qos in (0, 1, 2)])
         peer.close()
-        peer.prepare = prepare
 
 
 @case("PROXY headers say whose connection it is", SOCKET, (V311,), alone=True)

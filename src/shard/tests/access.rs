@@ -51,14 +51,18 @@ fn allow(action: Action, topics: &[&str]) -> Rule {
 /// Names are checked, and `rules` hold.
 fn guarded(settings: &mut Settings, anonymous: bool, rules: Vec<Rule>) {
     settings.anonymous = vec![anonymous];
-    settings.policy =
-        Arc::new(Policy { acl: Acl::new(rules), asks: vec![true], ..Policy::default() });
+    settings.policy = Arc::new(Policy { acl: Acl::new(rules), asks: true, ..Policy::default() });
 }
 
 /// Gives a shard other rules.
 fn change_rules(wire: &mut Wire, rules: Vec<Rule>) {
+    change_policy(wire, |policy| policy.acl = Acl::new(rules));
+}
+
+fn change_policy(wire: &mut Wire, change: impl FnOnce(&mut Policy)) {
     let settings = &wire.bench.shards[0].clients.settings;
-    let policy = Policy { acl: Acl::new(rules), ..Policy::clone(&settings.policy) };
+    let mut policy = Policy::clone(&settings.policy);
+    change(&mut policy);
     let live = Live {
         session: settings.session.clone(),
         topics: settings.topics.clone(),
@@ -312,7 +316,7 @@ fn an_identity_can_name_its_client_ids_and_its_end() {
 
 #[test]
 fn who_is_banned_is_refused_whatever_it_can_prove() {
-    let ban = |who: Who| Policy { bans: vec![who], asks: vec![true], ..Policy::default() };
+    let ban = |who: Who| Policy { bans: vec![who], asks: true, ..Policy::default() };
     let user = Who { users: vec!["mallory".into()], ..Who::default() };
     let mut wire = Wire::new(|s| s.policy = Arc::new(ban(user.clone())));
     assert_eq!(wire.refused(&named("a", "mallory", "right")), ReasonCode::BANNED);
@@ -329,7 +333,7 @@ fn who_is_banned_is_refused_whatever_it_can_prove() {
 #[test]
 fn guessing_keeps_an_address_out_before_it_can_ask_again() {
     let tolerance = Tolerance { most: 3, window_s: 60, ban_s: 300 };
-    let policy = Policy { asks: vec![true], guesses: tolerance, ..Policy::default() };
+    let policy = Policy { asks: true, guesses: tolerance, ..Policy::default() };
     let mut wire = Wire::new(|s| s.policy = Arc::new(policy.clone()));
     let foe = Some("192.0.2.1:5000".parse().expect("an address"));
     let friend = Some("192.0.2.2:5000".parse().expect("an address"));
@@ -346,6 +350,13 @@ fn guessing_keeps_an_address_out_before_it_can_ask_again() {
     assert_eq!(wire.counters().addresses_refused, 1);
     wire.wait_s(301);
     assert!(wire.bench.shards[0].open(0, foe).is_some(), "not for ever");
+    for _ in 0..3 {
+        let key = wire.bench.shards[0].open(0, foe).expect("not kept out");
+        wire.send(Client { at: (0, key), version: Version::V5 }, &guess);
+    }
+    assert!(wire.bench.shards[0].open(0, foe).is_none());
+    change_policy(&mut wire, |policy| policy.guesses = Tolerance::default());
+    assert!(wire.bench.shards[0].open(0, foe).is_some(), "another measure, another start");
 }
 
 #[test]

@@ -8,7 +8,8 @@ mod loading;
 mod resumption;
 mod trust;
 
-use super::{Fault, Flow, Identity, ServerTls, Tls, TlsSettings};
+use super::{Fault, Identity, ServerTls, Tls, TlsSettings};
+use crate::transport::Flow;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
     KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
