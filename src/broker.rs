@@ -102,7 +102,9 @@ pub fn serve(
     let running = provisions.tls.clone();
     let reload = move || {
         if let Some((config, provisions)) = reload() {
-            judge.replace(&provisions);
+            if let Err(error) = judge.replace(&provisions) {
+                tracing::error!("the same providers are asked as before: {error}");
+            }
             reload_tls(&running, &provisions);
             told.reconfigure(live(&config, &provisions));
         }

@@ -40,7 +40,7 @@ pub struct Identity {
     /// Rules of its own, asked before those of the broker.
     pub acl: Acl,
     /// Client identifiers that it may use; `None`: all.
-    pub clients: Option<ClientPattern>,
+    pub clients: Option<Box<[ClientPattern]>>,
     /// Seconds after which its connection is closed.
     pub lasts_s: Option<u32>,
 }

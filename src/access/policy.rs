@@ -11,8 +11,8 @@ pub struct Policy {
     pub acl: Acl,
     /// An MQTT 3.x client is disconnected for a PUBLISH that is denied, not just unheard.
     pub closes_denied: bool,
-    /// Whether there is somebody to check the names that clients give.
-    pub asks: bool,
+    /// For each listener: whether there is somebody to check the names that its clients give.
+    pub asks: Box<[bool]>,
     /// Who is kept out, whatever they can prove.
     pub bans: Vec<Who>,
     /// How many wrong passwords from one address are too many.
@@ -22,6 +22,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether there is somebody to check the names that clients of a listener give.
+    pub fn asks(&self, listener: u16) -> bool {
+        self.asks.get(usize::from(listener)).copied().unwrap_or(false)
+    }
+
     /// Whether `subject` is kept out.
     pub fn bans(&self, subject: &Subject<'_>) -> bool {
         self.bans.iter().any(|who| who.holds(subject))

@@ -1,6 +1,6 @@
 //! Settings of rules about access: lists of texts in checked form, and the rules themselves.
 
-use super::choice::{Effect, RetainFlag, TopicAction};
+use super::choice::{Choice, Effect, RetainFlag, TokenAlgorithm, TopicAction};
 use super::key::Key;
 use super::read::{Given, Scan};
 use super::setting::{Setting, Wrong, filed, text, wrong_type};
@@ -73,6 +73,23 @@ impl Item for Box<str> {
 
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Item for TokenAlgorithm {
+    const WORDS: (&'static str, &'static str) = ("signature algorithms", "[\"ES256\"]");
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let wrong = || {
+            let known = <Self as Choice>::WORDS.iter().map(|(word, _)| *word);
+            let known = known.collect::<Vec<_>>().join(", ");
+            (format!("\"{text}\" is no signature algorithm known here"), format!("use {known}"))
+        };
+        TokenAlgorithm::from_word(text).ok_or_else(wrong)
+    }
+
+    fn text(&self) -> String {
+        self.word().to_owned()
     }
 }
 

@@ -99,6 +99,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
         at_most(relation, config, scan);
     }
     super::doors::check(config, scan);
+    super::providers::check(config, scan);
     lobbies(config, scan);
     versions(config, scan);
     bursts(config, scan);

@@ -95,7 +95,7 @@ impl Shard {
         }
         let at = usize::from(connection.listener);
         let settings = &self.clients.settings;
-        let asks = settings.policy.asks;
+        let asks = settings.policy.asks(connection.listener);
         if asks && (connect.username.is_some() || connect.password.is_some()) {
             connection.standing = Standing::Asked;
             let credentials = Credentials {
@@ -180,7 +180,7 @@ impl Shard {
             return refuse(ReasonCode::BANNED, what);
         }
         let clients = identity.and_then(|identity| identity.clients.as_ref());
-        if clients.is_some_and(|clients| !clients.matches(client_id)) {
+        if clients.is_some_and(|clients| !clients.iter().any(|one| one.matches(client_id))) {
             let what = "the user may not use this client identifier";
             return refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, what);
         }

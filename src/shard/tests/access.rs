@@ -19,7 +19,8 @@ pub(super) fn verdict(credentials: &Credentials) -> Verdict {
             let groups = user.split_once('-').map(|(_, group)| Box::from(group));
             let lasts_s = (&*user == "brief").then_some(60);
             let groups = groups.into_iter().collect();
-            let clients = (&*user == "narrow").then(|| crate::access::ClientPattern::new("n-*"));
+            let clients =
+                (&*user == "narrow").then(|| [crate::access::ClientPattern::new("n-*")].into());
             Verdict::Proven(Box::new(Identity {
                 user,
                 groups,
@@ -51,7 +52,8 @@ fn allow(action: Action, topics: &[&str]) -> Rule {
 /// Names are checked, and `rules` hold.
 fn guarded(settings: &mut Settings, anonymous: bool, rules: Vec<Rule>) {
     settings.anonymous = vec![anonymous];
-    settings.policy = Arc::new(Policy { acl: Acl::new(rules), asks: true, ..Policy::default() });
+    settings.policy =
+        Arc::new(Policy { acl: Acl::new(rules), asks: [true].into(), ..Policy::default() });
 }
 
 /// Gives a shard other rules.
@@ -316,7 +318,7 @@ fn an_identity_can_name_its_client_ids_and_its_end() {
 
 #[test]
 fn who_is_banned_is_refused_whatever_it_can_prove() {
-    let ban = |who: Who| Policy { bans: vec![who], asks: true, ..Policy::default() };
+    let ban = |who: Who| Policy { bans: vec![who], asks: [true].into(), ..Policy::default() };
     let user = Who { users: vec!["mallory".into()], ..Who::default() };
     let mut wire = Wire::new(|s| s.policy = Arc::new(ban(user.clone())));
     assert_eq!(wire.refused(&named("a", "mallory", "right")), ReasonCode::BANNED);
@@ -333,7 +335,7 @@ fn who_is_banned_is_refused_whatever_it_can_prove() {
 #[test]
 fn guessing_keeps_an_address_out_before_it_can_ask_again() {
     let tolerance = Tolerance { most: 3, window_s: 60, ban_s: 300 };
-    let policy = Policy { asks: true, guesses: tolerance, ..Policy::default() };
+    let policy = Policy { asks: [true].into(), guesses: tolerance, ..Policy::default() };
     let mut wire = Wire::new(|s| s.policy = Arc::new(policy.clone()));
     let foe = Some("192.0.2.1:5000".parse().expect("an address"));
     let friend = Some("192.0.2.2:5000".parse().expect("an address"));
