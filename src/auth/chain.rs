@@ -8,9 +8,12 @@
 use super::http::Http;
 use super::jwt::Jwt;
 use super::settings::{ChainSettings, ProviderSettings};
-use crate::access::{Credentials, Identity, Users, Verdict};
+use crate::access::{Credentials, Identity, Step, Users, Verdict};
 use crate::shard::ConnectionKey;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use crossbeam_channel::Sender;
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -109,7 +112,13 @@ impl Job {
 /// Asks the chain of the client's listener.
 pub(super) fn begin(mut job: Job, chains: &Chains) {
     job.rest = chains.of(job.credentials.listener);
-    go_on(job, Said::NotMine);
+    match &job.credentials.step {
+        None => go_on(job, Said::NotMine),
+        Some(step) => {
+            let verdict = exchange(&job.rest, step);
+            job.answer(verdict);
+        }
+    }
 }
 
 /// Goes on after one has spoken.
@@ -127,6 +136,20 @@ pub(super) fn go_on(mut job: Job, mut said: Said) {
                 None => return http.submit(job),
             },
         };
+    }
+}
+
+/// Takes a step with the first that can: who has keys of users.
+fn exchange(chain: &[Arc<Provider>], step: &Step) -> Verdict {
+    let users = chain.iter().rev().find_map(|provider| match &**provider {
+        Provider::Password(users) => Some(users),
+        Provider::Jwt(_) | Provider::Http(_) => None,
+    });
+    let Some(users) = users else { return Verdict::NoSuchMethod };
+    let mut random = [0; 18];
+    match getrandom(&mut random, GetRandomFlags::empty()) {
+        Ok(18) => users.step(step, &BASE64.encode(random)),
+        _ => Verdict::Unavailable,
     }
 }
 

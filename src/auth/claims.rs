@@ -48,7 +48,7 @@ pub(super) fn identity(
         groups: groups.into_iter().map(Box::from).collect(),
         acl: rules(claims, names.acl)?,
         clients,
-        lasts_s: None,
+        ..Identity::default()
     })
 }
 

@@ -58,6 +58,7 @@ fn credentials(user: &str, password: &str) -> Box<Credentials> {
         user: Some(user.into()),
         password: Some(password.as_bytes().into()),
         peer: None,
+        step: None,
     })
 }
 

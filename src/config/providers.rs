@@ -179,7 +179,8 @@ mod tests {
         }
         let text = "[access]\npassword_file = \"users\"\n[[auth_jwt]]\nalgorithms = [\"RS256\", \
                     \"PS256\"]\nkey_file = \"key.pem\"\n[[auth_http]]\nurl = \"http://[::1]:80\"\n\
-                    [[listener]]\naddress = \"0.0.0.0:1883\"\nauthentication = [\"http\", \"jwt\"]\n";
+                    [[listener]]\naddress = \"0.0.0.0:1883\"\n\
+                    authentication = [\"http\", \"jwt\"]\n";
         let config = parse(text).expect("valid");
         assert_eq!(config.providers(), ["password", "jwt", "http"]);
         assert!(!config.listeners[0].allow_anonymous, "closed to the anonymous by itself");

@@ -56,10 +56,6 @@ impl Shard {
             return refuse(ReasonCode::SERVER_BUSY, what);
         }
         self.admit_client_id(connect, client_id)?;
-        if connect.properties.authentication_method.is_some() {
-            let reason = ReasonCode::BAD_AUTHENTICATION_METHOD;
-            return refuse(reason, "no authentication method is offered");
-        }
         if let Some(will) = &connect.will {
             self.admit_will(will)?;
         }

@@ -25,6 +25,7 @@ mod deliver;
 mod disconnect;
 mod entry;
 mod events;
+mod exchange;
 mod exclusive;
 mod explanation;
 mod fanout;

@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 /// What the tests' judge says: the password is "right", and users with a dash are in a group.
 pub(super) fn verdict(credentials: &Credentials) -> Verdict {
+    if let Some(step) = &credentials.step {
+        return super::exchange::users().step(step, "server-nonce");
+    }
     let user = credentials.user.clone().unwrap_or_default();
     match credentials.password.as_deref() {
         Some(b"right") => {
@@ -27,6 +30,7 @@ pub(super) fn verdict(credentials: &Credentials) -> Verdict {
                 lasts_s,
                 clients,
                 acl: Acl::default(),
+                proof: None,
             }))
         }
         Some(b"later") => Verdict::Busy,
