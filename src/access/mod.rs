@@ -22,7 +22,7 @@ pub use client::ClientPattern;
 pub use credentials::{Credentials, Identity, Proof, Step, Verdict};
 pub use password::HashedPassword;
 pub use pattern::{Names, Pattern, PatternError};
-pub use policy::Policy;
+pub use policy::{Ban, Group, Policy};
 #[cfg(test)]
 pub(crate) use scram::client_final;
 pub use scram::{Exchange, ScramFault, ScramHash, ScramKeys, prepared};

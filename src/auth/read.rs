@@ -2,8 +2,8 @@
 
 use super::settings::ChainSettings;
 use super::tls::{self, ListenerTls};
-use crate::access::{Acl, Policy, Rule, Tolerance, Users, Who};
-use crate::config::{self, AccessConfig, AclRule, Config, DeniedPublish, FileName};
+use crate::access::{Acl, Ban, Group, Policy, Rule, Tolerance, Users};
+use crate::config::{self, AccessConfig, AclRule, Config, DeniedPublish, FileName, GroupConfig};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +60,10 @@ impl Provisions {
             acl: Acl::new(config.acl.iter().chain(&file_rules).map(Rule::from).collect()),
             closes_denied: config.access.denied_publish == DeniedPublish::Close,
             asks: chains.chains.iter().map(|chain| !chain.is_empty()).collect(),
-            bans: config.ban.iter().map(Who::from).collect(),
+            bans: config.ban.iter().map(Ban::from).collect(),
+            groups: config.group.iter().map(group).collect(),
+            obscures: config.access.obscure_refusals,
+            origin_s: 0,
             guesses: tolerance(config.access.max_failures),
             flaps: tolerance(config.access.max_connects),
         };
@@ -74,6 +77,10 @@ impl Provisions {
     pub fn users(&self) -> Option<&Users> {
         self.chains.users()
     }
+}
+
+fn group(group: &GroupConfig) -> Group {
+    Group { name: group.name.as_str().into(), users: group.users.as_slice().into() }
 }
 
 fn text(path: &Path) -> Result<String, ReadError> {

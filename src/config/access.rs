@@ -5,7 +5,7 @@ use super::key::Key;
 use super::read::{Given, Scan};
 use super::setting::{Setting, Wrong, filed, text, wrong_type};
 use super::table::{AclRule, BanRule};
-use crate::access::{self, ClientPattern, Network, Pattern, Rule, Who};
+use crate::access::{self, Ban, ClientPattern, Network, Pattern, Rule, Who};
 use crate::codec::QoS;
 
 /// Something that a list holds.
@@ -136,14 +136,15 @@ impl Item for Network {
     }
 }
 
-impl From<&BanRule> for Who {
-    fn from(ban: &BanRule) -> Who {
-        Who {
+impl From<&BanRule> for Ban {
+    fn from(ban: &BanRule) -> Ban {
+        let who = Who {
             users: ban.users.0.clone(),
             clients: ban.clients.0.clone(),
             networks: ban.networks.0.clone(),
             ..Who::default()
-        }
+        };
+        Ban { who, until_s: ban.until.unix_s() }
     }
 }
 

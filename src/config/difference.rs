@@ -46,6 +46,7 @@ pub fn taken_over(running: &Config, new: &Config) -> Result<Config, Vec<Fault>> 
         },
         auth_jwt: new.auth_jwt.clone(),
         auth_http: new.auth_http.clone(),
+        group: new.group.clone(),
         ban: new.ban.clone(),
         acl: new.acl.clone(),
         log: new.log.clone(),
@@ -85,6 +86,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let lists = [
         ("auth_jwt", old.auth_jwt != new.auth_jwt),
         ("auth_http", old.auth_http != new.auth_http),
+        ("group", old.group != new.group),
         ("ban", old.ban != new.ban),
         ("acl", old.acl != new.acl),
     ];
@@ -191,6 +193,9 @@ mod tests {
             key_file = \"key\"
             [[auth_http]]
             url = \"http://127.0.0.1:1/\"
+            [[group]]
+            name = \"g\"
+            users = [\"ann\"]
             [[ban]]
             users = [\"mallory\"]
             [[acl]]
@@ -204,6 +209,7 @@ mod tests {
             "access.check_queue",
             "auth_jwt",
             "auth_http",
+            "group",
             "ban",
             "acl",
             "topics.depth",
@@ -218,6 +224,6 @@ mod tests {
         let shown = crate::config::table::sections();
         // What has a dot in its name is the value of a key.
         let tables = shown.iter().filter(|one| !one.name.contains('.'));
-        assert_eq!(tables.count(), 13, "a new section is compared, too");
+        assert_eq!(tables.count(), 14, "a new section is compared, too");
     }
 }

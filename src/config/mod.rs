@@ -15,6 +15,7 @@ mod explain;
 pub mod fault;
 mod filter;
 pub mod key;
+mod moment;
 mod name;
 mod nearest;
 mod pace;
@@ -40,15 +41,16 @@ pub use difference::{Difference, differences, taken_over};
 pub use explain::explain;
 pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};
+pub use moment::Moment;
 pub use name::{FileName, ListenerName, Text, TopicPrefix, Url};
 pub use pace::{Micros, Pace};
 pub use parse::{acl, line_of, listener, parse};
 pub use reference::reference;
 pub use relation::{fixed_bytes, named_shards};
 pub use table::{
-    AccessConfig, AclRule, AutoSubscribeRule, BanRule, ClientPinRule, DepthRule, HttpConfig,
-    JwtConfig, LimitsConfig, ListenerConfig, LogConfig, PinRule, ProtocolConfig, RewriteRule,
-    RouteRule, RuntimeConfig, SessionConfig, ShareRule, SysConfig, TopicsConfig,
+    AccessConfig, AclRule, AutoSubscribeRule, BanRule, ClientPinRule, DepthRule, GroupConfig,
+    HttpConfig, JwtConfig, LimitsConfig, ListenerConfig, LogConfig, PinRule, ProtocolConfig,
+    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, ShareRule, SysConfig, TopicsConfig,
 };
 pub use topic::RuleFilter;
 
@@ -66,6 +68,8 @@ pub struct Config {
     pub auth_jwt: Vec<JwtConfig>,
     /// Who asks a web service.
     pub auth_http: Vec<HttpConfig>,
+    /// Users that belong together.
+    pub group: Vec<GroupConfig>,
     /// Who is kept out.
     pub ban: Vec<BanRule>,
     /// Rules about what clients may do, in order.
@@ -102,6 +106,7 @@ impl Default for Config {
             access: AccessConfig::default(),
             auth_jwt: Vec::new(),
             auth_http: Vec::new(),
+            group: Vec::new(),
             ban: Vec::new(),
             acl: Vec::new(),
             topics: TopicsConfig::default(),

@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 /// Names that may stand at the top of the text.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "runtime",
     "listener",
     "access",
     "auth_jwt",
     "auth_http",
+    "group",
     "ban",
     "acl",
     "topics",
@@ -67,6 +68,7 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
         access,
         auth_jwt,
         auth_http,
+        group: repeated(root, scan),
         ban: repeated(root, scan),
         acl: repeated(root, scan),
         topics: scan.table(root),

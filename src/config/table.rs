@@ -6,7 +6,7 @@
 
 mod access;
 
-pub use access::{AccessConfig, AclRule, BanRule, HttpConfig, JwtConfig};
+pub use access::{AccessConfig, AclRule, BanRule, GroupConfig, HttpConfig, JwtConfig};
 
 use super::access::List;
 use super::choice::{
@@ -147,6 +147,10 @@ section! {
         /// Connections that one core accepts per second; more are closed at once. A second's worth
         /// may come in one go. 0 means no limit.
         connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
+        /// Connections from one IPv4 address or IPv6 /64 that one core takes within a second; an
+        /// address with more is closed at once, before TLS, for a second. Behind a proxy it is the
+        /// client's own address that counts. 0 means no limit.
+        address_connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
         /// PUBLISH packets that one connection may send per second; a client that is faster is
         /// read no faster. 0 means no limit.
         messages_per_s: u32 = 0, within(0, FOREVER), "messages/s", Restart;
@@ -508,6 +512,7 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<AccessConfig>(),
         rows::<JwtConfig>(),
         rows::<HttpConfig>(),
+        rows::<GroupConfig>(),
         rows::<BanRule>(),
         rows::<AclRule>(),
         rows::<TopicsConfig>(),

@@ -7,7 +7,7 @@
 
 use super::Shard;
 use super::admit::Refusal;
-use super::connection::{Connection, ConnectionKey, Standing};
+use super::connection::{Connection, ConnectionKey, Known, Standing};
 use super::counters::DropCause;
 use super::events::Ending;
 use super::exchange::Again;
@@ -56,11 +56,13 @@ impl Shard {
         let Some(connection) = self.clients.connections.get_mut(key) else { return false };
         if let Some(user) = introduction.user {
             let identity = Identity { user, ..Identity::default() };
-            connection.standing = identity.into();
+            connection.standing = Known::standing(identity, &self.clients.settings.policy);
         }
         let (listener, peer) = (connection.listener, introduction.peer);
+        // What was told of a proxy's client was not counted yet.
+        let told = connection.peer != peer;
         connection.peer = peer;
-        if self.lets_in(listener, peer) {
+        if self.lets_in(listener, peer) && (!told || self.admits_address(listener, peer)) {
             return true;
         }
         self.tell_turned_away(listener, peer, ADDRESS_REFUSED);
@@ -154,7 +156,7 @@ impl Shard {
             return;
         }
         let standing = match verdict {
-            Verdict::Proven(identity) => (*identity).into(),
+            Verdict::Proven(identity) => Known::standing(*identity, &self.clients.settings.policy),
             Verdict::Continue { data, exchange } => {
                 return self.continue_connect(key, &data, exchange);
             }
@@ -221,7 +223,10 @@ impl Shard {
         let identity = connection.proven();
         let policy = &self.clients.settings.policy;
         let flaps = self.flaps.is_banned(client_id, self.clients.now);
-        if flaps || !policy.bans.is_empty() && policy.bans(&self.subject(connection, client_id)) {
+        if flaps
+            || !policy.bans.is_empty()
+                && policy.bans(&self.subject(connection, client_id), self.clients.now)
+        {
             let what = match flaps {
                 true => "the client connects too often",
                 false => "the client is banned",
@@ -412,6 +417,9 @@ impl Shard {
         let keys: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let Some(connection) = self.clients.connections.get_mut(key) else { continue };
+            if let Some(known) = connection.known() {
+                known.join_groups(&live.policy);
+            }
             connection.guarded = live.policy.guards(connection.proven());
             connection.topic = None;
             if let Some(slot) = self.session_of(key) {

@@ -6,7 +6,7 @@ use super::exchange::Again;
 use super::promise::Promises;
 use super::quota::Quota;
 use super::waiting::Cause;
-use crate::access::{Exchange, Identity};
+use crate::access::{Exchange, Identity, Policy};
 use crate::base::{Chunk, Key, ShardId, Time};
 use crate::codec::{PublishOut, QoS, Version};
 use crate::index::{Matched, SessionKey};
@@ -71,15 +71,31 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) identity: Identity,
+    /// How many of its groups came with it; those of the policy stand behind them.
+    own_groups: usize,
     /// Where it is with proving itself once more.
     pub(super) again: Again,
     /// When the proof ends.
     pub(super) ends: Time,
 }
 
-impl From<Identity> for Standing {
-    fn from(identity: Identity) -> Standing {
-        Standing::Proven(Box::new(Known { identity, again: Again::No, ends: Time::NEVER }))
+impl Known {
+    /// That a client has proven this.
+    pub(super) fn standing(identity: Identity, policy: &Policy) -> Standing {
+        let own_groups = identity.groups.len();
+        let mut known = Known { identity, own_groups, again: Again::No, ends: Time::NEVER };
+        known.join_groups(policy);
+        Standing::Proven(Box::new(known))
+    }
+
+    /// Puts the user into the groups that `policy` knows, beside its own ones.
+    pub(super) fn join_groups(&mut self, policy: &Policy) {
+        let Identity { user, groups, .. } = &mut self.identity;
+        if groups.len() == self.own_groups && policy.groups.is_empty() {
+            return;
+        }
+        let own = groups.iter().take(self.own_groups).cloned();
+        *groups = own.chain(policy.groups_of(user)).collect();
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::Command;
 use super::Shard;
-use super::connection::{Connection, ConnectionKey, Standing};
+use super::connection::{Connection, ConnectionKey, Known, Standing};
 use super::events::Ending;
 use super::input::Flow;
 use super::timers::Timer;
@@ -180,8 +180,9 @@ impl Shard {
     fn renew_identity(&mut self, key: ConnectionKey, identity: Identity) {
         let guarded = self.clients.settings.policy.guards(Some(&identity));
         let proof = identity.proof.clone();
+        let standing = Known::standing(identity, &self.clients.settings.policy);
         if let Some(connection) = self.clients.connections.get_mut(key) {
-            connection.standing = identity.into();
+            connection.standing = standing;
             connection.guarded = guarded;
             connection.topic = None;
         }

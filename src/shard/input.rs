@@ -39,7 +39,8 @@ impl Shard {
             self.tell_turned_away(listener, peer, super::access::ADDRESS_REFUSED);
             return None;
         }
-        if !self.admits_connection(listener) {
+        let proxied = self.clients.settings.rules.get(at).is_some_and(|rules| rules.proxied);
+        if !(proxied || self.admits_address(listener, peer)) || !self.admits_connection(listener) {
             return None;
         }
         self.lobby += 1;

@@ -176,6 +176,8 @@ pub struct Shard {
     skew: Skew,
     /// Wrong passwords by address, and connections by client.
     guesses: Strikes<IpAddr>,
+    /// New connections, by listener and address.
+    knocks: Strikes<(u16, IpAddr)>,
     flaps: Strikes<Box<str>>,
 }
 
@@ -230,6 +232,7 @@ impl Shard {
             due: Vec::new(),
             reporting: Reporting::default(),
             guesses: Strikes::default(),
+            knocks: Strikes::default(),
             flaps: Strikes::default(),
             skew: Skew::new(settings.seed ^ u64::from(me.0), settings.sys_interval_us > 0),
             clients: Clients::new(me, settings, now),

@@ -7,6 +7,7 @@ use crate::config::choice::{
 };
 use crate::config::cpus::Numbers;
 use crate::config::key::{FREE, Key, Reload, Shape, key_name, section, within};
+use crate::config::moment::Moment;
 use crate::config::name::{FileName, ListenerName, Text, Url};
 use crate::config::read::Scan;
 use crate::config::setting::Setting;
@@ -38,6 +39,9 @@ section! {
         window_s: u32 = 60, within(1, 86_400), "s", Live;
         /// How long both keep a client out.
         ban_s: u32 = 300, within(1, 31_536_000), "s", Live;
+        /// Whether who is refused learns only that (0x87, in MQTT 3.x 5), and not whether the name,
+        /// the password, the client id, a ban or the method is the reason. The log has it.
+        obscure_refusals: bool = false, FREE, "", Live;
         /// Threads beside the cores that check passwords.
         check_threads: usize = 1, within(1, 64), "threads", Restart;
         /// Passwords that may wait to be checked; more are refused with 0x89.
@@ -129,6 +133,17 @@ section! {
 }
 
 section! {
+    /// Users that belong together, however they prove their names; besides the groups that the
+    /// password file, a token or a web service tells.
+    "group", Repeated => pub struct GroupConfig {
+        /// What `acl.groups` calls it; it must be written.
+        name: Text = Text::default(), FREE, "", Live;
+        /// The names of its users; they must be written.
+        users: List<Box<str>> = List::default(), FREE, "", Live;
+    }
+}
+
+section! {
     /// Who is kept out, whatever they can prove: refused with 0x8A (MQTT 3.x: 5). All that is
     /// written must hold, and something must be. Clients that are connected stay until they
     /// connect again.
@@ -139,6 +154,8 @@ section! {
         clients: List<ClientPattern> = List::default(), FREE, "", Live;
         /// Networks of the client's address.
         networks: List<Network> = List::default(), FREE, "", Live;
+        /// When it ends, such as `2026-12-24T18:00:00Z`; left out, never.
+        until: Moment = Moment::default(), FREE, "", Live;
     }
 }
 
