@@ -128,6 +128,7 @@ fn scenarios(args: &CompareArgs) -> Result<Vec<Scenario>> {
     };
     for scenario in &mut scenarios {
         args.load.span.apply(scenario);
+        args.load.door.apply(scenario);
         if scenario.cpus.is_empty() {
             scenario.cpus = vec![args.load_cpu];
         }
@@ -184,12 +185,12 @@ fn once(
         (scenario.clone(), descriptor.clone())
     };
     if let Some(Running { address, pid }) = descriptor.running {
-        let target = Target { address, pid, name: descriptor.name };
+        let target = Target::new(descriptor.name, address, pid, &scenario)?;
         return tried(&scenario, &target, requests, label);
     }
     let broker = Broker::start(&descriptor, cpu).map_err(|error| error.to_string())?;
     let name = descriptor.name.clone();
-    let target = Target { address: broker.address, pid: Some(broker.pid()), name };
+    let target = Target::new(name, broker.address, Some(broker.pid()), &scenario)?;
     tried(&scenario, &target, requests, label)
 }
 

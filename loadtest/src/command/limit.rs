@@ -17,8 +17,8 @@ pub fn limit(args: &LimitArgs, requests: &Requests) -> Result<Done> {
         scenario.cpus = vec![args.load_cpu];
     }
     let broker = Broker::start(&descriptor(&scenario)?, args.broker_cpu)?;
-    let target =
-        Target { address: broker.address, pid: Some(broker.pid()), name: "bare relay".into() };
+    let name = "bare relay".into();
+    let target = Target::new(name, broker.address, Some(broker.pid()), &scenario)?;
     let mut done = Done::Passed;
     run::series(&scenario, &target, requests, |outcome| {
         run::print(&outcome, args.json)?;

@@ -11,9 +11,11 @@ mod replay;
 mod run;
 mod soak;
 
-use crate::args::{Action, ScenariosArgs};
+use crate::args::{Action, ScenariosArgs, TargetArgs};
+use crate::door::INSECURE;
+use crate::engine::Target;
 use crate::outcome::Outcome;
-use crate::scenario::{SHIPPED, find};
+use crate::scenario::{SHIPPED, Scenario, find};
 use corelane::runtime::{Requests, SignalThread};
 use std::error::Error;
 use std::sync::Arc;
@@ -79,6 +81,14 @@ pub fn perform(action: &Action) -> Result<Done> {
         Action::Replay(args) => replay::replay(args, &requests),
         Action::Scenarios(_) | Action::Relay(_) => Ok(Done::Passed),
     }
+}
+
+/// A running broker to be entered as the scenario says; warns where nobody looks at who it is.
+fn target(args: &TargetArgs, scenario: &Scenario) -> Result<Target> {
+    if scenario.insecure {
+        eprintln!("WARNING: {INSECURE}");
+    }
+    Ok(args.target(scenario)?)
 }
 
 fn scenarios(args: &ScenariosArgs) -> Result<Done> {

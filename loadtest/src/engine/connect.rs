@@ -72,7 +72,10 @@ impl Core {
         client.state = State::Connecting;
         client.carry.clear();
         client.out.clear();
-        let mut prng = Prng::new(shared.scenario.seed);
+        // What a client draws stays its own when it comes back; what its layer draws does not.
+        let seed = shared.scenario.seed.wrapping_add(client.member as u64);
+        client.layer = shared.door.layer(seed ^ u64::from(client.generation) << 40);
+        let mut prng = Prng::new(seed);
         let name = match &group.client_id {
             Some(pattern) => expand(pattern, planned.number, 0, &mut prng),
             None => format!("{}-{}-{}", shared.run, group.name, planned.number),
@@ -86,6 +89,9 @@ impl Core {
             payload: will.payload.as_bytes(),
             ..Will::default()
         });
+        let mut said = |pattern: &String| expand(pattern, planned.number, 0, &mut prng);
+        let user = shared.scenario.user.as_ref().map(&mut said);
+        let password = shared.scenario.password.as_ref().map(&mut said);
         let expiry = (version == Version::V5 && expiry_s > 0).then_some(expiry_s);
         let connect = Connect {
             version,
@@ -93,8 +99,8 @@ impl Core {
             keep_alive: keep_alive_s,
             client_id: &name,
             will,
-            username: shared.scenario.user.as_deref(),
-            password: shared.scenario.password.as_ref().map(|word| word.as_bytes()),
+            username: user.as_deref(),
+            password: password.as_ref().map(|word| word.as_bytes()),
             properties: ConnectProperties { session_expiry: expiry, ..Default::default() },
         };
         connect.encode(&mut client.out);

@@ -220,9 +220,13 @@ impl Worker {
             let client = &mut self.core.clients[index as usize];
             client.dirty = false;
             let key = client.key(index);
-            if !client.out.is_empty() && !self.driver.sending(key) {
+            if self.driver.sending(key) {
+                continue;
+            }
+            let bytes = client.outgoing();
+            if !bytes.is_empty() {
                 // A closing socket gives the bytes back; they are not wanted any more.
-                let _ = self.driver.send(key, std::mem::take(&mut client.out));
+                let _ = self.driver.send(key, bytes);
             }
         }
         self.core.dirty = dirty;
@@ -271,8 +275,9 @@ impl Worker {
             }
             let said = client.state == State::Ready && !self.driver.sending(key);
             if said {
-                let mut bye = Vec::new();
-                encode_disconnect(version, ReasonCode::SUCCESS, None, None, &mut bye);
+                client.out.clear();
+                encode_disconnect(version, ReasonCode::SUCCESS, None, None, &mut client.out);
+                let bye = client.last_words();
                 let _ = self.driver.send(key, bye);
             }
             let now = Time(self.core.shared.control.now_ns() / 1000);
@@ -320,7 +325,10 @@ fn on_event(core: &mut Core, event: Event<'_>) {
             let index = core.index(key);
             let client = &core.clients[index as usize];
             if client.key(index) == key && client.state != State::Closing {
-                core.received(index, bytes);
+                match client.layer {
+                    None => core.received(index, bytes),
+                    Some(_) => core.unwrap(index, bytes),
+                }
             }
         }
         Event::EndOfInput { key, .. } if core.is_old(key) => core.closing.push(key),
@@ -328,11 +336,7 @@ fn on_event(core: &mut Core, event: Event<'_>) {
         Event::Sent { key, .. } | Event::SendFailed { key, .. } if core.is_old(key) => {}
         Event::Sent { key, buffer } => {
             let index = core.index(key);
-            let client = &mut core.clients[index as usize];
-            if client.out.is_empty() {
-                if client.publisher.is_some() || client.receiver.is_some() {
-                    client.out = buffer;
-                }
+            if core.clients[index as usize].sent(buffer) {
                 core.unpark(index);
             } else {
                 core.mark(index);

@@ -1,6 +1,6 @@
 //! What a scenario must satisfy beyond its form. Each fault names its key and what to write.
 
-use super::{Group, Role, Scenario, Sizes};
+use super::{Group, Role, Scenario, Sizes, Transport};
 use crate::truth::STAMP_LEN;
 use corelane::topic::{TopicFilter, TopicName};
 
@@ -25,7 +25,11 @@ pub struct Fault {
 /// # Errors
 /// The fault.
 pub fn check(scenario: &Scenario) -> Result<(), Fault> {
-    scenario_keys(scenario).map_err(|(key, what)| Fault { group: None, key, what })?;
+    scenario_keys(scenario).and_then(|()| door_keys(scenario)).map_err(|(key, what)| Fault {
+        group: None,
+        key,
+        what,
+    })?;
     for (at, group) in scenario.groups.iter().enumerate() {
         let fault = |(key, what)| Fault { group: Some(at), key, what };
         group_keys(group).map_err(fault)?;
@@ -71,6 +75,28 @@ fn scenario_keys(scenario: &Scenario) -> Found {
         require(sends, "search", "a search needs a group with role \"publish\"")?;
     }
     Ok(())
+}
+
+/// How clients get into the broker.
+fn door_keys(scenario: &Scenario) -> Found {
+    let encrypted = scenario.transport.is_encrypted();
+    for (key, given) in [
+        ("ca", scenario.ca.is_some()),
+        ("insecure", scenario.insecure),
+        ("certificate", scenario.certificate.is_some()),
+        ("key", scenario.key.is_some()),
+    ] {
+        require(encrypted || !given, key, "is for `transport` \"tls\" or \"wss\"")?;
+    }
+    let named = scenario.server_name.is_none() || scenario.transport != Transport::Tcp;
+    require(named, "server_name", "is for `transport` \"tls\", \"ws\" or \"wss\"")?;
+    let sure = scenario.ca.is_none() || !scenario.insecure;
+    require(sure, "insecure", "with `ca` certificates are verified; leave one of them out")?;
+    let both = scenario.certificate.is_some() == scenario.key.is_some();
+    require(both, "certificate", "`certificate` and `key` belong together")?;
+    let path =
+        scenario.path.starts_with('/') && scenario.path.bytes().all(|byte| byte.is_ascii_graphic());
+    require(path, "path", "use a path that begins with /, such as /mqtt")
 }
 
 fn group_keys(group: &Group) -> Found {

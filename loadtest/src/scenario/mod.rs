@@ -12,7 +12,9 @@ mod size;
 #[cfg(test)]
 mod tests;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 pub use check::check;
 pub use read::{ScenarioError, parse};
@@ -39,10 +41,25 @@ pub struct Scenario {
     pub patience_s: f64,
     /// MQTT version of all clients: "3.1.1" or "5".
     pub version: Protocol,
-    /// User name of all clients.
+    /// User name of each client; a pattern as for topics.
     pub user: Option<String>,
-    /// Their password.
+    /// Password of each client; a pattern as for topics.
     pub password: Option<String>,
+    /// What lies between the sockets and MQTT: "tcp" (nothing), "tls", "ws" or "wss".
+    pub transport: Transport,
+    /// TLS: PEM file with the authorities that the broker's certificate must come from.
+    pub ca: Option<PathBuf>,
+    /// TLS and WebSocket: the broker's name, which its certificate must have; without it, its
+    /// address.
+    pub server_name: Option<String>,
+    /// TLS: the broker's certificate is not verified.
+    pub insecure: bool,
+    /// TLS: PEM file with the certificate that clients show, and those it needs behind it …
+    pub certificate: Option<PathBuf>,
+    /// … and PEM file with its private key.
+    pub key: Option<PathBuf>,
+    /// WebSocket: the path that is asked for.
+    pub path: String,
     /// Seed of every random choice.
     pub seed: u64,
     /// CPUs of the generator's threads, one thread each; none leaves one unpinned thread.
@@ -72,6 +89,13 @@ impl Default for Scenario {
             version: Protocol::V311,
             user: None,
             password: None,
+            transport: Transport::Tcp,
+            ca: None,
+            server_name: None,
+            insecure: false,
+            certificate: None,
+            key: None,
+            path: "/mqtt".into(),
             seed: 1,
             cpus: Vec::new(),
             recv_buffer_bytes: 32 * 1024,
@@ -93,6 +117,40 @@ pub enum Protocol {
     /// MQTT 5.
     #[serde(rename = "5")]
     V5,
+}
+
+/// What lies between a socket and MQTT.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Nothing.
+    #[default]
+    Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket in TLS.
+    Wss,
+}
+
+impl Transport {
+    /// As files and options write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+        }
+    }
+
+    /// Whether TLS is part of it.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
 }
 
 /// A goal for the largest rate.
@@ -141,9 +199,9 @@ pub enum Arrival {
     Poisson,
 }
 
-/// Clients that are alike. In topics, filters, will topics and client identifiers `{i}` is the
-/// client's number in its group, `{n}` counts from 0 to below `topic_count`, `{random}` is a
-/// number that the seed decides.
+/// Clients that are alike. In topics, filters, will topics, client identifiers, user names and
+/// passwords `{i}` is the client's number in its group, `{n}` counts from 0 to below `topic_count`
+/// (and is 0 outside of topics), `{random}` is a number that the seed decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Group {
