@@ -22,7 +22,7 @@ pub struct CommandLine {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Action {
-    /// Run a scenario (S1 to S14, or a TOML file) or a shape against a running broker.
+    /// Run a scenario (S1 to S14-wss, or a TOML file) or a shape against a running broker.
     Run(RunArgs),
     /// Start brokers, run the same load against them in turn and compare.
     Compare(CompareArgs),
@@ -207,7 +207,8 @@ impl DoorArgs {
 /// Which load: a scenario or a shape.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
-    /// A shipped scenario (S1 to S14) or a TOML file; without it, the shape that options describe.
+    /// A shipped scenario (S1 to S14-wss) or a TOML file; without it, the shape that options
+    /// describe.
     pub scenario: Option<String>,
     /// The shape.
     #[command(flatten)]
@@ -326,8 +327,9 @@ pub struct RunArgs {
 pub struct CompareArgs {
     /// A shipped peer (mosquitto, nats-server, rumqttd, rmqttd, aedes), corelane, corelane:N
     /// (shards), corelane=FILE.toml (a configuration of ours), limit (the bare relay), FILE.toml
-    /// (a peer descriptor of yours) or 'name=command line with {port} and {cpu}'. The first that
-    /// is there is what the others are compared with; one that is not installed is skipped.
+    /// (a peer descriptor of yours) or 'name=command line with {port} and {cpu}', where there may
+    /// be {transport} and, for TLS, {certificate}, {key} and {ca}. The first that is there is what
+    /// the others are compared with; one that is not installed is skipped.
     #[arg(long, required_unless_present = "against")]
     pub broker: Vec<String>,
     /// A broker that runs already, after those of `--broker`: IP:PORT or IP:PORT@PID.
@@ -339,7 +341,7 @@ pub struct CompareArgs {
     /// The eight shapes of the budget table instead of the one described.
     #[arg(long, conflicts_with_all = ["scenario", "shape"])]
     pub all: bool,
-    /// Every shipped scenario, S1 to S14, one after the other.
+    /// Every shipped scenario, S1 to S14-wss, one after the other.
     #[arg(long, conflicts_with_all = ["scenario", "shape", "all"])]
     pub shipped: bool,
     /// The load.

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub use check::check;
 pub use read::{ScenarioError, parse};
 pub use shape::{Kind, Shape, canonical};
-pub use shipped::{SHIPPED, find};
+pub use shipped::{SHIPPED, SHIPPED_NAMES, find};
 pub use size::Sizes;
 
 /// A load, complete but for where to send it.

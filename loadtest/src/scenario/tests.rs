@@ -18,7 +18,10 @@ fn every_shipped_scenario_is_valid_and_says_what_it_is() {
         assert!(!scenario.about.is_empty());
     }
     assert!(find("s4").is_ok());
-    assert!(find("S99").expect_err("unknown").what.contains("S1 to S14"));
+    let over = |name| find(name).expect(name).transport;
+    let all = ["s4", "S14-tls", "S14-ws", "S14-wss"].map(over);
+    assert_eq!(all, [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]);
+    assert!(find("S99").expect_err("unknown").what.contains(SHIPPED_NAMES));
 }
 
 #[test]
