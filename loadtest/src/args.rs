@@ -219,6 +219,9 @@ pub struct LoadArgs {
     /// How clients get in.
     #[command(flatten)]
     pub door: DoorArgs,
+    /// Leave out this group of the scenario; may be repeated.
+    #[arg(long, value_name = "GROUP")]
+    pub skip: Vec<String>,
 }
 
 impl LoadArgs {
@@ -235,6 +238,14 @@ impl LoadArgs {
             }
             None => shape_scenario(&self.shape.shape()),
         };
+        for name in &self.skip {
+            let before = scenario.groups.len();
+            scenario.groups.retain(|group| group.name != *name);
+            if scenario.groups.len() == before {
+                let what = format!("--skip {name}: no such group");
+                return Err(ScenarioError { source: scenario.name, line: 0, what });
+            }
+        }
         self.span.apply(&mut scenario);
         self.door.apply(&mut scenario);
         if let Some(rate) = self.shape.rate {
@@ -544,6 +555,10 @@ mod tests {
         assert_eq!((scenario.seconds, &scenario.cpus[..]), (9.0, &[1, 3][..]));
         let shape = load("x run --shape fan-in --peers 7 --rate 100").scenario().expect("valid");
         assert_eq!((shape.groups[1].count, shape.offered()), (7, 100.0));
+        let skipped = load("x run S4 --skip small-publishers").scenario().expect("valid");
+        assert_eq!(skipped.groups.len(), 3);
+        let error = load("x run S4 --skip others").scenario().expect_err("no such group");
+        assert!(error.to_string().contains("no such group"), "{error}");
         let error = load("x run S1 --payload 5").scenario().expect_err("too small");
         assert!(error.to_string().contains("`payload`"), "{error}");
     }

@@ -108,6 +108,12 @@ fn findings(outcome: &Outcome, text: &mut String) {
             totals.connects, totals.reconnects, totals.resumed, totals.takeovers,
         );
     }
+    if totals.refused > 0 {
+        let _ = writeln!(text, "  {} turned away, as they must be", totals.refused);
+    }
+    if outcome.generator.at_limit && !outcome.generator.bottleneck {
+        let _ = writeln!(text, "  the generator was at its limit, too: rates may be its own");
+    }
     if totals.unsubscribes > 0 {
         let _ = writeln!(text, "  {} times unsubscribed and back", totals.unsubscribes);
     }

@@ -303,3 +303,68 @@ fn what_is_missing_is_named() {
     let why = refused(&Scenario { server_name: Some("no name".into()), ..good });
     assert!(why.starts_with("--server-name no name: "), "{why}");
 }
+
+/// A pair at QoS 1 and strangers of every manner, who must not get in.
+fn storm(files: &Files) -> Scenario {
+    let text = r#"
+        seconds = 0.5
+        warmup_s = 0
+        patience_s = 20
+        transport = "tls"
+        [[group]]
+        name = "inside"
+        role = "subscribe"
+        topics = ["door/storm"]
+        qos = 1
+        [[group]]
+        name = "writer"
+        role = "publish"
+        topics = ["door/storm"]
+        qos = 1
+        rate = 200
+        [[group]]
+        name = "guessers"
+        count = 9
+        expects_refusal = true
+        user = "user-1"
+        password = "word-{i}{i}"
+        [[group]]
+        name = "visitors"
+        count = 8
+        expects_refusal = true
+        manner = "handshake"
+        [[group]]
+        name = "leavers"
+        count = 7
+        expects_refusal = true
+        manner = "hello"
+        [[group]]
+        name = "noise"
+        count = 6
+        expects_refusal = true
+        manner = "noise"
+    "#;
+    let mut scenario = parse("storm", text).expect("valid");
+    scenario.ca = Some(files.ca());
+    scenario
+}
+
+#[test]
+fn strangers_are_turned_away_and_nobody_inside_loses_anything() {
+    let broker = broker();
+    let files = Files::of(&broker.credentials);
+    let found = drive(&storm(&files), broker.tls);
+    assert!(found.passed() && found.truth.checked > 50, "{found:?}");
+    assert_eq!((found.totals.refused, found.totals.connects), (30, 2));
+}
+
+#[test]
+fn a_stranger_who_gets_in_fails_the_run() {
+    let broker = broker();
+    let files = Files::of(&broker.credentials);
+    let mut scenario = storm(&files);
+    scenario.groups[2].password = Some("word-1".into());
+    let found = drive(&scenario, broker.tls);
+    assert!(matches!(found.broker, BrokerVerdict::Misbehaved(_)), "{:?}", found.broker);
+    assert!(found.partial.is_some_and(|why| why.contains("was let in")));
+}

@@ -19,6 +19,8 @@ pub enum State {
     Absent,
     /// CONNECT is on its way.
     Connecting,
+    /// It is at the door and will not come as far as CONNECT.
+    Knocking,
     /// So many SUBACKs are due; in a replay an UNSUBACK may be meant.
     Subscribing(usize),
     /// All is set.

@@ -53,6 +53,7 @@ pub struct Tally {
     pub old: u64,
     pub takeovers: u64,
     pub unsubscribes: u64,
+    pub refused: u64,
 }
 
 /// Connects of one group that wait for their turn.
@@ -280,6 +281,7 @@ impl Core {
         meter.old.store(tally.old, Relaxed);
         meter.takeovers.store(tally.takeovers, Relaxed);
         meter.unsubscribes.store(tally.unsubscribes, Relaxed);
+        meter.refused.store(tally.refused, Relaxed);
         if self.lag_max_ns > 0 {
             meter.lag_ns.fetch_max(std::mem::take(&mut self.lag_max_ns), Relaxed);
         }

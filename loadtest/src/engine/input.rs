@@ -34,6 +34,9 @@ impl Core {
         plain.clear();
         self.plain = plain;
         if let Err(what) = taken {
+            if self.is_unwelcome(index) {
+                return self.turned_away(index);
+            }
             let who = format!("{}: {what}", self.name(index));
             self.fail(match self.clients[index as usize].state {
                 State::Connecting => BrokerVerdict::Refused(who),

@@ -19,6 +19,7 @@ mod publisher;
 mod result;
 mod sample;
 mod schedule;
+mod storm;
 #[cfg(test)]
 mod tests;
 mod verdict;

@@ -59,6 +59,8 @@ pub struct Worker {
     absences: Absences,
     slices: Sender<Slice>,
     sliced_ns: u64,
+    /// Those who must not get in have been sent for.
+    stormed: bool,
 }
 
 impl Worker {
@@ -87,6 +89,7 @@ impl Worker {
             absences: Absences::default(),
             slices,
             sliced_ns: 0,
+            stormed: false,
         })
     }
 
@@ -96,7 +99,7 @@ impl Worker {
     /// The ring broke, or no socket could be made.
     pub fn run(mut self) -> io::Result<Finished> {
         let now_ns = self.now_ns();
-        self.core.queue_all(now_ns);
+        self.core.queue_all(now_ns, false);
         while self.core.phase != Phase::Leave {
             self.turn()?;
         }
@@ -147,6 +150,10 @@ impl Worker {
                 self.start(load_ns);
                 self.core.play_on(load_ns);
             }
+        }
+        let opened = self.core.begin_ns != u64::MAX;
+        if opened && !std::mem::replace(&mut self.stormed, opened) {
+            self.core.queue_all(self.core.begin_ns, true);
         }
         self.absences.open(&self.core.shared.scenario, self.core.begin_ns, self.core.end_ns);
         while let Some((group, back_ns)) = self.absences.next(now_ns) {
@@ -324,11 +331,14 @@ fn on_event(core: &mut Core, event: Event<'_>) {
         Event::Received { key, bytes } => {
             let index = core.index(key);
             let client = &core.clients[index as usize];
-            if client.key(index) == key && client.state != State::Closing {
-                match client.layer {
-                    None => core.received(index, bytes),
-                    Some(_) => core.unwrap(index, bytes),
-                }
+            if client.key(index) != key {
+                return;
+            }
+            match (client.state, &client.layer) {
+                (State::Closing, _) => {}
+                (State::Knocking, _) => core.answered_knock(index, bytes),
+                (_, None) => core.received(index, bytes),
+                (_, Some(_)) => core.unwrap(index, bytes),
             }
         }
         Event::EndOfInput { key, .. } if core.is_old(key) => core.closing.push(key),

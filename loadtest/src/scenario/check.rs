@@ -1,6 +1,6 @@
 //! What a scenario must satisfy beyond its form. Each fault names its key and what to write.
 
-use super::{Group, Role, Scenario, Sizes, Transport};
+use super::{Group, Manner, Role, Scenario, Sizes, Transport};
 use crate::truth::STAMP_LEN;
 use corelane::topic::{TopicFilter, TopicName};
 
@@ -33,6 +33,7 @@ pub fn check(scenario: &Scenario) -> Result<(), Fault> {
     for (at, group) in scenario.groups.iter().enumerate() {
         let fault = |(key, what)| Fault { group: Some(at), key, what };
         group_keys(group).map_err(fault)?;
+        refusal(group, scenario).map_err(fault)?;
         load(group).map_err(fault)?;
         topics(group).map_err(fault)?;
     }
@@ -128,6 +129,19 @@ fn group_keys(group: &Group) -> Found {
     require(alone || group.unsubscribe_every_s == 0.0, "unsubscribe_every_s", what)?;
     let left = group.offline_at_s == 0.0 || group.offline_s > 0.0;
     require(left, "offline_at_s", "say with `offline_s` how long the clients stay away")
+}
+
+/// Clients that must not get in.
+fn refusal(group: &Group, scenario: &Scenario) -> Found {
+    let named = group.password.is_none() || group.user.is_some() || scenario.user.is_some();
+    require(named, "password", "a password needs `user`, too")?;
+    let what = "is for groups with role \"idle\"";
+    require(!group.expects_refusal || group.role == Role::Idle, "expects_refusal", what)?;
+    let plain = group.manner == Manner::Connect;
+    require(plain || group.expects_refusal, "manner", "is for groups with `expects_refusal`")?;
+    let layers = scenario.transport != Transport::Tcp;
+    let bare = plain || group.manner == Manner::Noise || layers;
+    require(bare, "manner", "handshakes need `transport` \"tls\", \"ws\" or \"wss\"")
 }
 
 fn load(group: &Group) -> Found {

@@ -188,6 +188,21 @@ pub enum Role {
     Idle,
 }
 
+/// How far clients come that must not get in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manner {
+    /// They send CONNECT and are refused.
+    #[default]
+    Connect,
+    /// They leave after the handshakes of TLS and WebSocket.
+    Handshake,
+    /// They leave in the middle of the first one.
+    Hello,
+    /// They send what is neither TLS nor MQTT.
+    Noise,
+}
+
 /// How the intended times of an open loop follow each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -269,6 +284,15 @@ pub struct Group {
     pub slow_ms: u64,
     /// The will of each client.
     pub will: Option<Will>,
+    /// User name of each client, instead of the scenario's.
+    pub user: Option<String>,
+    /// Password of each client, instead of the scenario's.
+    pub password: Option<String>,
+    /// The clients must not get in: each comes once, after the window has opened, and is counted
+    /// when it is turned away. One that gets in fails the run.
+    pub expects_refusal: bool,
+    /// How far such clients come: "connect", "handshake", "hello" or "noise".
+    pub manner: Manner,
     /// Client identifiers; without it they are made of run, group and number.
     pub client_id: Option<String>,
     /// The first client's number, for several generators side by side.
@@ -309,6 +333,10 @@ impl Default for Group {
             unsubscribe_every_s: 0.0,
             slow_ms: 0,
             will: None,
+            user: None,
+            password: None,
+            expects_refusal: false,
+            manner: Manner::Connect,
             client_id: None,
             first: 0,
         }
