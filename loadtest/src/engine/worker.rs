@@ -250,7 +250,7 @@ impl Worker {
 
     /// Submits; sleeps until something comes or is due, unless there is more to do.
     fn pause(&mut self, wrote: bool) -> io::Result<()> {
-        if wrote || self.driver.has_completions() {
+        if wrote {
             return self.driver.submit();
         }
         let now_ns = self.now_ns();
