@@ -1,5 +1,6 @@
 //! Starting and stopping a broker from code.
 
+use crate::access::Policy;
 use crate::auth::{Desk, Judge, ListenerTls, Provisions};
 use crate::base::ShardId;
 use crate::config::{Config, LimitsConfig, ListenerConfig, Sleep as ConfiguredSleep};
@@ -17,7 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tuning::placement::ShardPlace;
 
 /// Longest WebSocket frame: the largest packet of MQTT with its head. What it carries is bounded by
@@ -65,7 +66,7 @@ pub fn serve(
     net::probe(&driver).map_err(|error| StartError::new(error.to_string(), error.remedy()))?;
     let clock = Clock::start();
     let settings =
-        Settings { policy: provisions.policy.clone(), ..shard_settings(config, places.len()) };
+        Settings { policy: policy(provisions, clock), ..shard_settings(config, places.len()) };
     let ends = mesh::build(places.len(), mesh_settings(config));
     let wakers = wakers(&ends).map_err(|error| out_of_files(&error))?;
     let requests = Arc::new(Requests::new(wakers.clone()));
@@ -102,9 +103,11 @@ pub fn serve(
     let running = provisions.tls.clone();
     let reload = move || {
         if let Some((config, provisions)) = reload() {
-            judge.replace(&provisions);
+            if let Err(error) = judge.replace(&provisions) {
+                tracing::error!("the same providers are asked as before: {error}");
+            }
             reload_tls(&running, &provisions);
-            told.reconfigure(live(&config, &provisions));
+            told.reconfigure(live(&config, policy(&provisions, clock)));
         }
     };
     let _signals = SignalThread::start(requests.clone(), reload).map_err(on_thread)?;
@@ -291,13 +294,20 @@ fn memory_bytes(config: &Config, shards: usize) -> usize {
 }
 
 /// What running shards take over.
-fn live(config: &Config, provisions: &Provisions) -> Live {
+fn live(config: &Config, policy: Arc<Policy>) -> Live {
     Live {
         session: config.session.clone(),
         topics: config.topics.clone(),
         limits: config.limits.clone(),
-        policy: provisions.policy.clone(),
+        policy,
     }
+}
+
+/// What clients may do, on the clock of the cores.
+fn policy(provisions: &Provisions, clock: Clock) -> Arc<Policy> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let origin_s = since_1970.as_secs().saturating_sub(clock.now().0 / 1_000_000);
+    Arc::new(Policy { origin_s, ..(*provisions.policy).clone() })
 }
 
 /// A number that differs from process to process and that clients can't know.

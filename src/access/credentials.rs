@@ -5,6 +5,7 @@
 
 use super::acl::Acl;
 use super::client::ClientPattern;
+use super::scram::Exchange;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -21,6 +22,19 @@ pub struct Credentials {
     pub password: Option<Box<[u8]>>,
     /// Where it came from, where that is known.
     pub peer: Option<SocketAddr>,
+    /// What it says in place of a password, where it proves itself by an exchange.
+    pub step: Option<Step>,
+}
+
+/// A client's message in an exchange (enhanced authentication, MQTT 5.0 section 4.12). Pure value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The authentication method, such as `SCRAM-SHA-256`.
+    pub method: Box<str>,
+    /// The authentication data.
+    pub data: Option<Box<[u8]>>,
+    /// What the last step left behind; `None`: this is the first.
+    pub exchange: Option<Box<Exchange>>,
 }
 
 impl fmt::Debug for Credentials {
@@ -40,9 +54,20 @@ pub struct Identity {
     /// Rules of its own, asked before those of the broker.
     pub acl: Acl,
     /// Client identifiers that it may use; `None`: all.
-    pub clients: Option<ClientPattern>,
+    pub clients: Option<Box<[ClientPattern]>>,
     /// Seconds after which its connection is closed.
     pub lasts_s: Option<u32>,
+    /// The exchange by which it has proven that, if it was one.
+    pub proof: Option<Box<Proof>>,
+}
+
+/// How an exchange ended. Pure value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proof {
+    /// The authentication method.
+    pub method: Box<str>,
+    /// What the client is told with the CONNACK or the last AUTH.
+    pub data: Box<[u8]>,
 }
 
 /// What was found out about [`Credentials`].
@@ -56,4 +81,13 @@ pub enum Verdict {
     Busy,
     /// Who should have looked is not there or gave no answer.
     Unavailable,
+    /// The exchange goes on: the client is told `data` and has to answer.
+    Continue {
+        /// Authentication data.
+        data: Box<[u8]>,
+        /// For the next step.
+        exchange: Box<Exchange>,
+    },
+    /// The authentication method is not offered.
+    NoSuchMethod,
 }

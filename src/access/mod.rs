@@ -10,6 +10,7 @@ mod credentials;
 mod password;
 mod pattern;
 mod policy;
+mod scram;
 mod strikes;
 mod users;
 
@@ -18,9 +19,12 @@ mod tests;
 
 pub use acl::{Access, Acl, Action, Effect, Network, Rule, Ruling, Subject, Who, is_within};
 pub use client::ClientPattern;
-pub use credentials::{Credentials, Identity, Verdict};
+pub use credentials::{Credentials, Identity, Proof, Step, Verdict};
 pub use password::HashedPassword;
 pub use pattern::{Names, Pattern, PatternError};
-pub use policy::Policy;
+pub use policy::{Ban, Group, Policy};
+#[cfg(test)]
+pub(crate) use scram::client_final;
+pub use scram::{Exchange, ScramFault, ScramHash, ScramKeys, prepared};
 pub use strikes::{Strikes, Struck, Tolerance, party};
 pub use users::{Edit, LineFault, User, Users, edited};

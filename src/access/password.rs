@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `$argon2id$v=19$m=…,t=…,p=…$salt$hash` | argon2id in PHC form; what `corelane passwd` writes |
 //! | `$7$iterations$salt$hash` | PBKDF2 with HMAC-SHA-512, as mosquitto 1.6 to 2.0 write it |
+//! | `$scram-sha-256$iterations$salt$key$key` | keys of SCRAM (or `512`), good for both |
 //! | `$6$salt$hash` | SHA-512 of password and salt, as older mosquitto wrote it |
 //!
 //! Invariants worth naming:
 //! * comparing takes the same time wherever the texts differ;
 //! * a hash is never printed.
 
+use super::scram::{ScramHash, ScramKeys};
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
@@ -46,6 +48,7 @@ enum Form {
     Argon2id(Box<str>),
     Pbkdf2 { iterations: u32, salt: Box<[u8]>, hash: Box<[u8]> },
     Sha512 { salt: Box<[u8]>, hash: Box<[u8]> },
+    Scram(ScramKeys),
 }
 
 impl fmt::Debug for HashedPassword {
@@ -63,6 +66,19 @@ impl HashedPassword {
         HashedPassword(Form::Argon2id(hash.to_string().into()))
     }
 
+    /// Keeps `keys` in place of a hash.
+    pub fn scram(keys: ScramKeys) -> HashedPassword {
+        HashedPassword(Form::Scram(keys))
+    }
+
+    /// The keys of SCRAM, if that is what is kept.
+    pub fn scram_keys(&self) -> Option<&ScramKeys> {
+        match &self.0 {
+            Form::Scram(keys) => Some(keys),
+            _ => None,
+        }
+    }
+
     /// Reads one of the forms above.
     ///
     /// # Errors
@@ -72,6 +88,12 @@ impl HashedPassword {
             Some(("6", rest)) => sha512(rest)?,
             Some(("7", rest)) => pbkdf2(rest)?,
             Some(("argon2id", _)) => argon2id(text)?,
+            Some(("scram-sha-256", rest)) => {
+                Form::Scram(ScramKeys::parse(ScramHash::Sha256, rest)?)
+            }
+            Some(("scram-sha-512", rest)) => {
+                Form::Scram(ScramKeys::parse(ScramHash::Sha512, rest)?)
+            }
             _ => return Err("the password is not hashed; `corelane passwd` hashes it"),
         };
         Ok(HashedPassword(form))
@@ -91,6 +113,7 @@ impl HashedPassword {
                 let derived = Sha512::new().chain_update(password).chain_update(salt).finalize();
                 derived.as_slice().ct_eq(hash).into()
             }
+            Form::Scram(keys) => keys.verify(password),
         }
     }
 
@@ -98,6 +121,7 @@ impl HashedPassword {
     pub fn to_text(&self) -> String {
         match &self.0 {
             Form::Argon2id(text) => text.to_string(),
+            Form::Scram(keys) => keys.to_text(),
             Form::Pbkdf2 { iterations, salt, hash } => {
                 format!("$7${iterations}${}${}", BASE64.encode(salt), BASE64.encode(hash))
             }

@@ -3,6 +3,25 @@
 use super::acl::{Access, Acl, Ruling, Subject, Who};
 use super::credentials::Identity;
 use super::strikes::Tolerance;
+use crate::base::Time;
+
+/// Somebody who is kept out. Pure value.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Ban {
+    /// Whom it is about.
+    pub who: Who,
+    /// When it ends, in seconds since 1970; `None`: never.
+    pub until_s: Option<u64>,
+}
+
+/// Users that belong together. Pure value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// What rules call it.
+    pub name: Box<str>,
+    /// The names of its users.
+    pub users: Box<[Box<str>]>,
+}
 
 /// What clients may do, and whether they are asked who they are. Pure value, the same on all cores.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -11,10 +30,16 @@ pub struct Policy {
     pub acl: Acl,
     /// An MQTT 3.x client is disconnected for a PUBLISH that is denied, not just unheard.
     pub closes_denied: bool,
-    /// Whether there is somebody to check the names that clients give.
-    pub asks: bool,
+    /// For each listener: whether there is somebody to check the names that its clients give.
+    pub asks: Box<[bool]>,
     /// Who is kept out, whatever they can prove.
-    pub bans: Vec<Who>,
+    pub bans: Vec<Ban>,
+    /// Groups, beside those that come with an identity.
+    pub groups: Vec<Group>,
+    /// Who is refused is not told why.
+    pub obscures: bool,
+    /// Seconds since 1970 at time zero of the cores.
+    pub origin_s: u64,
     /// How many wrong passwords from one address are too many.
     pub guesses: Tolerance,
     /// How many connections of one client are too many.
@@ -22,9 +47,23 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether there is somebody to check the names that clients of a listener give.
+    pub fn asks(&self, listener: u16) -> bool {
+        self.asks.get(usize::from(listener)).copied().unwrap_or(false)
+    }
+
     /// Whether `subject` is kept out.
-    pub fn bans(&self, subject: &Subject<'_>) -> bool {
-        self.bans.iter().any(|who| who.holds(subject))
+    pub fn bans(&self, subject: &Subject<'_>, now: Time) -> bool {
+        let now_s = self.origin_s + now.0 / 1_000_000;
+        let holds = |ban: &Ban| ban.until_s.is_none_or(|end_s| now_s < end_s);
+        self.bans.iter().any(|ban| holds(ban) && ban.who.holds(subject))
+    }
+
+    /// The groups of `user`, beside those that come with an identity.
+    pub fn groups_of(&self, user: &str) -> impl Iterator<Item = Box<str>> {
+        let groups = self.groups.iter();
+        let has = move |group: &&Group| group.users.iter().any(|one| **one == *user);
+        groups.filter(has).map(|group| group.name.clone())
     }
 
     /// Whether anything can be denied to `identity`.

@@ -2,7 +2,9 @@
 //!
 //! A line that is empty or begins with `#` means nothing. Files of mosquitto are read as they are.
 
+use super::credentials::{Identity, Proof, Step, Verdict};
 use super::password::HashedPassword;
+use super::scram::{Exchange, ScramFault, ScramHash, ScramKeys};
 use hashbrown::HashMap;
 use siphasher::sip::SipHasher13;
 use std::fmt;
@@ -82,6 +84,11 @@ pub fn edited(text: &str, name: &str, edit: Edit<'_>) -> Result<(String, bool), 
     Ok((out, found))
 }
 
+fn refused(fault: ScramFault) -> Verdict {
+    tracing::debug!("an exchange is refused: {fault}");
+    Verdict::Wrong
+}
+
 /// All users of a password file. Pure value, shared by all cores.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Users {
@@ -143,6 +150,51 @@ impl Users {
                 false
             }
             (None, None) => false,
+        }
+    }
+
+    /// The keys that a client has to prove knowledge of who calls itself `name`: for a name that is
+    /// not there, or has no such keys, keys that nobody knows. `None`: nobody has such keys.
+    pub fn scram_keys(&self, hash: ScramHash, name: &str) -> Option<ScramKeys> {
+        let fitting =
+            |user: &'_ User| user.password.scram_keys().filter(|keys| keys.hash() == hash).cloned();
+        if let Some(keys) = self.find(name).and_then(fitting) {
+            return Some(keys);
+        }
+        let any = self.list.iter().find_map(fitting)?;
+        Some(any.decoy(name))
+    }
+
+    /// A step of an exchange. `nonce` is text that nobody can guess, without commas.
+    pub fn step(&self, step: &Step, nonce: &str) -> Verdict {
+        let Some(hash) = ScramHash::of_method(&step.method) else { return Verdict::NoSuchMethod };
+        let data = step.data.as_deref().unwrap_or_default();
+        let Some(exchange) = &step.exchange else {
+            if self.scram_keys(hash, "").is_none() {
+                return Verdict::NoSuchMethod;
+            }
+            let keys = |user: &str| self.scram_keys(hash, user).expect("somebody has some");
+            return match Exchange::begin(data, nonce, keys) {
+                Ok((data, exchange)) => {
+                    Verdict::Continue { data: data.into(), exchange: Box::new(exchange) }
+                }
+                Err(fault) => refused(fault),
+            };
+        };
+        let name = exchange.user();
+        match (exchange.finish(data), self.find(name)) {
+            (Ok(data), Some(user)) => {
+                let proof = Proof { method: hash.method().into(), data: data.into() };
+                Verdict::Proven(Box::new(Identity {
+                    user: name.into(),
+                    groups: user.groups.clone(),
+                    proof: Some(Box::new(proof)),
+                    ..Identity::default()
+                }))
+            }
+            // The file was read anew meanwhile, without this user.
+            (Ok(_), None) => refused("the user is gone"),
+            (Err(fault), _) => refused(fault),
         }
     }
 

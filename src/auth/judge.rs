@@ -1,54 +1,20 @@
 //! The threads that check credentials, and the desks by which the cores reach them.
 
+use super::chain::{self, Answer, Chains, Job, Wake};
 use super::read::Provisions;
-use crate::access::{Credentials, Identity, Users, Verdict};
+use crate::access::{Credentials, Verdict};
 use crate::shard::ConnectionKey;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
-/// Wakes the core that asked.
-type Wake = Arc<dyn Fn() + Send + Sync>;
-
-/// A verdict for a connection.
-type Answer = (ConnectionKey, Verdict);
-
-struct Job {
-    key: ConnectionKey,
-    credentials: Box<Credentials>,
-    answers: Sender<Answer>,
-    wake: Wake,
-}
-
-/// Who is asked, in the order of the chain. Pure value, shared by all threads.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Providers {
-    pub(super) users: Option<Arc<Users>>,
-}
-
-impl Providers {
-    /// Whether there is anybody to ask.
-    pub(super) fn is_empty(&self) -> bool {
-        self.users.is_none()
-    }
-
-    fn judge(&self, credentials: &Credentials) -> Verdict {
-        let Some(users) = &self.users else { return Verdict::Unavailable };
-        let name = credentials.user.as_deref().unwrap_or_default();
-        let password = credentials.password.as_deref().unwrap_or_default();
-        if !users.verify(name, password) {
-            return Verdict::Wrong;
-        }
-        let groups = users.find(name).map(|user| user.groups.clone()).unwrap_or_default();
-        let identity = Identity { user: name.into(), groups, ..Identity::default() };
-        Verdict::Proven(Box::new(identity))
-    }
-}
+/// The chains of now.
+type Current = Arc<Mutex<Arc<Chains>>>;
 
 /// Gives out desks. The threads that check end when it and all desks are dropped.
 pub struct Judge {
-    providers: Arc<Mutex<Arc<Providers>>>,
+    chains: Current,
     jobs: Sender<Job>,
 }
 
@@ -62,19 +28,21 @@ pub struct Desk {
 }
 
 impl Judge {
-    /// Starts `threads` threads for whom at most `queue` questions wait.
+    /// Starts `threads` threads for whom at most `queue` questions wait, and those that providers
+    /// have besides.
     ///
     /// # Errors
     /// When the host allows no more threads.
     pub fn start(threads: usize, queue: usize, provisions: &Provisions) -> io::Result<Judge> {
         let (jobs, waiting) = bounded::<Job>(queue);
-        let providers = Arc::new(Mutex::new(Arc::new(provisions.providers.clone())));
+        let chains = Chains::start(&provisions.chains, &Chains::default())?;
+        let chains: Current = Arc::new(Mutex::new(Arc::new(chains)));
         for number in 0..threads.max(1) {
-            let (waiting, providers) = (waiting.clone(), providers.clone());
+            let (waiting, chains) = (waiting.clone(), chains.clone());
             let named = Builder::new().name(format!("corelane-auth-{number}"));
-            named.spawn(move || work(&waiting, &providers))?;
+            named.spawn(move || work(&waiting, &chains))?;
         }
-        Ok(Judge { providers, jobs })
+        Ok(Judge { chains, jobs })
     }
 
     /// The desk of a core; `wake` wakes it.
@@ -83,20 +51,23 @@ impl Judge {
     }
 
     /// Asks others from now on.
-    pub fn replace(&self, provisions: &Provisions) {
-        *self.providers.lock().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(provisions.providers.clone());
+    ///
+    /// # Errors
+    /// When the host allows no more threads; then the same ones are asked as before.
+    pub fn replace(&self, provisions: &Provisions) -> io::Result<()> {
+        let chains = Chains::start(&provisions.chains, &current(&self.chains))?;
+        *self.chains.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(chains);
+        Ok(())
     }
 }
 
-fn work(jobs: &Receiver<Job>, providers: &Mutex<Arc<Providers>>) {
+fn current(chains: &Mutex<Arc<Chains>>) -> Arc<Chains> {
+    chains.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn work(jobs: &Receiver<Job>, chains: &Mutex<Arc<Chains>>) {
     for job in jobs {
-        let providers = providers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let verdict = providers.judge(&job.credentials);
-        // Fails only where the core has ended.
-        if job.answers.send((job.key, verdict)).is_ok() {
-            (job.wake)();
-        }
+        chain::begin(job, &current(chains));
     }
 }
 
@@ -104,7 +75,7 @@ impl Desk {
     /// Asks about a connection; gives the verdict at once where nobody will look.
     pub fn ask(&mut self, key: ConnectionKey, credentials: Box<Credentials>) -> Option<Verdict> {
         let (answers, wake) = (self.answers.0.clone(), self.wake.clone());
-        match self.jobs.try_send(Job { key, credentials, answers, wake }) {
+        match self.jobs.try_send(Job::new(key, credentials, answers, wake)) {
             Ok(()) => {
                 self.open += 1;
                 None

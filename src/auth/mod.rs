@@ -8,9 +8,20 @@
 //! * an answer is only ever for the connection that asked: keys of closed ones mean nothing;
 //! * no password leaves here, and none is logged.
 
-mod judge;
+mod web;
+mod keys;
+mod settings;
+mod claims;
+mod cache;
+mod jwt;
+mod http;
+mod chain;
 mod read;
+mod judge;
 mod tls;
+
+#[cfg(test)]
+mod tests;
 
 pub use judge::{Desk, Judge};
 pub use read::{Provisions, ReadError};

@@ -1,9 +1,9 @@
 //! The files that the configuration names: users with their passwords, and further rules.
 
-use super::judge::Providers;
+use super::settings::ChainSettings;
 use super::tls::{self, ListenerTls};
-use crate::access::{Acl, Policy, Rule, Tolerance, Users, Who};
-use crate::config::{self, AccessConfig, AclRule, Config, DeniedPublish, FileName};
+use crate::access::{Acl, Ban, Group, Policy, Rule, Tolerance, Users};
+use crate::config::{self, AccessConfig, AclRule, Config, DeniedPublish, FileName, GroupConfig};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Provisions {
     /// For the cores.
     pub policy: Arc<Policy>,
     /// For the threads that check.
-    pub(super) providers: Providers,
+    pub(super) chains: ChainSettings,
     /// TLS of each listener that has it.
     pub tls: Vec<Option<ListenerTls>>,
     /// Where the names of files count from.
@@ -53,27 +53,34 @@ impl Provisions {
             Some(path) => rules(&path, config)?,
             None => Vec::new(),
         };
-        let providers = Providers { users };
+        let chains = ChainSettings::read(config, users, directory)?;
         let AccessConfig { window_s, ban_s, .. } = config.access;
         let tolerance = |most| Tolerance { most, window_s, ban_s };
         let policy = Policy {
             acl: Acl::new(config.acl.iter().chain(&file_rules).map(Rule::from).collect()),
             closes_denied: config.access.denied_publish == DeniedPublish::Close,
-            asks: !providers.is_empty(),
-            bans: config.ban.iter().map(Who::from).collect(),
+            asks: chains.chains.iter().map(|chain| !chain.is_empty()).collect(),
+            bans: config.ban.iter().map(Ban::from).collect(),
+            groups: config.group.iter().map(group).collect(),
+            obscures: config.access.obscure_refusals,
+            origin_s: 0,
             guesses: tolerance(config.access.max_failures),
             flaps: tolerance(config.access.max_connects),
         };
         let tls = config.listeners.iter().map(|listener| tls::read(listener, directory));
         let tls = tls.collect::<Result<_, _>>()?;
         let (policy, directory) = (Arc::new(policy), directory.into());
-        Ok(Provisions { policy, providers, tls, directory })
+        Ok(Provisions { policy, chains, tls, directory })
     }
 
     /// The users of the password file, if there is one.
     pub fn users(&self) -> Option<&Users> {
-        self.providers.users.as_deref()
+        self.chains.users()
     }
+}
+
+fn group(group: &GroupConfig) -> Group {
+    Group { name: group.name.as_str().into(), users: group.users.as_slice().into() }
 }
 
 fn text(path: &Path) -> Result<String, ReadError> {

@@ -57,9 +57,10 @@ fn groups(args: &ExplainArgs, provisions: &Provisions) -> Vec<Box<str>> {
     if !args.group.is_empty() {
         return args.group.iter().map(|group| group.as_str().into()).collect();
     }
-    let users = provisions.users().zip(args.user.as_deref());
-    let user = users.and_then(|(users, name)| users.find(name));
-    user.map(|user| user.groups.to_vec()).unwrap_or_default()
+    let Some(name) = args.user.as_deref() else { return Vec::new() };
+    let user = provisions.users().and_then(|users| users.find(name));
+    let own = user.map_or(Vec::new(), |user| user.groups.to_vec());
+    own.into_iter().chain(provisions.policy.groups_of(name)).collect()
 }
 
 fn listener<'a>(args: &'a ExplainArgs, config: &'a Config) -> Result<&'a str, Refusal> {

@@ -114,6 +114,10 @@ pub struct PasswdArgs {
     /// Groups that rules can name, separated by commas; left out, they stay as they are
     #[arg(long, value_name = "LIST", conflicts_with = "delete")]
     pub groups: Option<String>,
+    /// What is kept of the password; the SCRAM forms also let clients prove it without showing it
+    #[arg(long, value_name = "FORM", conflicts_with = "delete", default_value = "argon2id")]
+    #[arg(value_parser = ["argon2id", "scram-sha-256", "scram-sha-512"])]
+    pub form: String,
     /// Delete the user
     #[arg(long)]
     pub delete: bool,

@@ -8,7 +8,7 @@
 use super::args::PasswdArgs;
 use super::print;
 use super::refusal::Refusal;
-use crate::access::{Edit, HashedPassword, Users, edited};
+use crate::access::{Edit, HashedPassword, ScramHash, ScramKeys, Users, edited, prepared};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -26,7 +26,7 @@ pub fn run(args: &PasswdArgs) -> Result<(), Refusal> {
     let (text, mode) = read(&args.file)?;
     Users::parse(&text)
         .map_err(|faults| Refusal::listed(&args.file.display().to_string(), &faults))?;
-    let hashed = if args.delete { None } else { Some(hash(&password()?)?) };
+    let hashed = if args.delete { None } else { Some(hash(args, &password()?)?) };
     let edit = match &hashed {
         Some(password) => Edit::Set { password, groups: args.groups.as_deref() },
         None => Edit::Delete,
@@ -90,11 +90,20 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     written
 }
 
-fn hash(password: &[u8]) -> Result<HashedPassword, Refusal> {
+fn hash(args: &PasswdArgs, password: &[u8]) -> Result<HashedPassword, Refusal> {
+    let scram = ScramHash::of_method(&args.form.to_uppercase());
+    if scram.is_some() && prepared(&args.user) != args.user {
+        let message = format!("{}: SCRAM compares names in another form", args.user);
+        let remedy = format!("create {}", prepared(&args.user));
+        return Err(Refusal::new(message, remedy));
+    }
     let mut salt = [0; 16];
     let filled = rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty());
     match filled {
-        Ok(16) => Ok(HashedPassword::new(password, salt)),
+        Ok(16) => Ok(match scram {
+            Some(hash) => HashedPassword::scram(ScramKeys::new(hash, password, salt)),
+            None => HashedPassword::new(password, salt),
+        }),
         _ => Err(Refusal::new("the kernel gives no random bytes", "try again")),
     }
 }

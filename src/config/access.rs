@@ -1,11 +1,11 @@
 //! Settings of rules about access: lists of texts in checked form, and the rules themselves.
 
-use super::choice::{Effect, RetainFlag, TopicAction};
+use super::choice::{Choice, Effect, RetainFlag, TokenAlgorithm, TopicAction};
 use super::key::Key;
 use super::read::{Given, Scan};
 use super::setting::{Setting, Wrong, filed, text, wrong_type};
 use super::table::{AclRule, BanRule};
-use crate::access::{self, ClientPattern, Network, Pattern, Rule, Who};
+use crate::access::{self, Ban, ClientPattern, Network, Pattern, Rule, Who};
 use crate::codec::QoS;
 
 /// Something that a list holds.
@@ -76,6 +76,23 @@ impl Item for Box<str> {
     }
 }
 
+impl Item for TokenAlgorithm {
+    const WORDS: (&'static str, &'static str) = ("signature algorithms", "[\"ES256\"]");
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let wrong = || {
+            let known = <Self as Choice>::WORDS.iter().map(|(word, _)| *word);
+            let known = known.collect::<Vec<_>>().join(", ");
+            (format!("\"{text}\" is no signature algorithm known here"), format!("use {known}"))
+        };
+        TokenAlgorithm::from_word(text).ok_or_else(wrong)
+    }
+
+    fn text(&self) -> String {
+        self.word().to_owned()
+    }
+}
+
 impl Item for ClientPattern {
     const WORDS: (&'static str, &'static str) =
         ("client ids with `*` for any characters", "[\"sensor-*\"]");
@@ -119,14 +136,15 @@ impl Item for Network {
     }
 }
 
-impl From<&BanRule> for Who {
-    fn from(ban: &BanRule) -> Who {
-        Who {
+impl From<&BanRule> for Ban {
+    fn from(ban: &BanRule) -> Ban {
+        let who = Who {
             users: ban.users.0.clone(),
             clients: ban.clients.0.clone(),
             networks: ban.networks.0.clone(),
             ..Who::default()
-        }
+        };
+        Ban { who, until_s: ban.until.unix_s() }
     }
 }
 

@@ -49,6 +49,56 @@ choice! {
 }
 
 choice! {
+    /// How a token is signed.
+    pub enum TokenAlgorithm {
+        /// HMAC with SHA-256.
+        "HS256" => Hs256,
+        /// HMAC with SHA-384.
+        "HS384" => Hs384,
+        /// HMAC with SHA-512.
+        "HS512" => Hs512,
+        /// RSA with PKCS #1 1.5 padding and SHA-256.
+        "RS256" => Rs256,
+        /// RSA with PKCS #1 1.5 padding and SHA-384.
+        "RS384" => Rs384,
+        /// RSA with PKCS #1 1.5 padding and SHA-512.
+        "RS512" => Rs512,
+        /// RSA with PSS padding and SHA-256.
+        "PS256" => Ps256,
+        /// RSA with PSS padding and SHA-384.
+        "PS384" => Ps384,
+        /// RSA with PSS padding and SHA-512.
+        "PS512" => Ps512,
+        /// ECDSA with P-256 and SHA-256.
+        "ES256" => Es256,
+        /// ECDSA with P-384 and SHA-384.
+        "ES384" => Es384,
+        /// Ed25519.
+        "EdDSA" => EdDsa,
+    }
+}
+
+choice! {
+    /// Which field of a CONNECT holds the token.
+    pub enum TokenField {
+        /// The password.
+        "password" => Password,
+        /// The user name.
+        "user_name" => UserName,
+    }
+}
+
+choice! {
+    /// How a question is put into the body of a request.
+    pub enum BodyFormat {
+        /// One JSON object.
+        "json" => Json,
+        /// Pairs as a web form sends them.
+        "form" => Form,
+    }
+}
+
+choice! {
     /// How an idle core waits for work.
     pub enum Sleep {
         /// Blocks in the broker's own ring; cheapest to wake.

@@ -3,7 +3,9 @@
 use super::fault::Fault;
 use super::key::{Reload, Section};
 use super::read::Scan;
-use super::{AccessConfig, Config, LimitsConfig, SessionConfig, TopicsConfig, relation};
+use super::{
+    AccessConfig, Config, LimitsConfig, ListenerConfig, SessionConfig, TopicsConfig, relation,
+};
 use std::ops::Range;
 
 /// A key whose values differ. Pure value.
@@ -42,15 +44,30 @@ pub fn taken_over(running: &Config, new: &Config) -> Result<Config, Vec<Fault>> 
             check_queue: running.access.check_queue,
             ..new.access.clone()
         },
+        auth_jwt: new.auth_jwt.clone(),
+        auth_http: new.auth_http.clone(),
+        group: new.group.clone(),
         ban: new.ban.clone(),
         acl: new.acl.clone(),
         log: new.log.clone(),
+        listeners: listeners(running, new),
         ..running.clone()
     };
     let mut scan = Scan::new("");
     relation::check(&config, &mut scan);
     let faults = scan.into_faults();
     if faults.is_empty() { Ok(config) } else { Err(faults) }
+}
+
+/// The listeners that run, with the live keys of new ones at the same place.
+fn listeners(running: &Config, new: &Config) -> Vec<ListenerConfig> {
+    let mut listeners = running.listeners.clone();
+    for (listener, new) in listeners.iter_mut().zip(&new.listeners) {
+        if listener.name == new.name {
+            listener.authentication = new.authentication.clone();
+        }
+    }
+    listeners
 }
 
 /// The keys whose values differ between `old` and `new`, in the order of the table. A listener that
@@ -66,11 +83,15 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let whole = |at| Difference { path: format!("listener[{at}]"), reload: Reload::Restart };
     paths.extend(single.map(whole));
     section("access", &old.access, &new.access, &mut paths);
-    if old.ban != new.ban {
-        paths.push(Difference { path: "ban".into(), reload: Reload::Live });
-    }
-    if old.acl != new.acl {
-        paths.push(Difference { path: "acl".into(), reload: Reload::Live });
+    let lists = [
+        ("auth_jwt", old.auth_jwt != new.auth_jwt),
+        ("auth_http", old.auth_http != new.auth_http),
+        ("group", old.group != new.group),
+        ("ban", old.ban != new.ban),
+        ("acl", old.acl != new.acl),
+    ];
+    for (path, _) in lists.into_iter().filter(|(_, differs)| *differs) {
+        paths.push(Difference { path: path.into(), reload: Reload::Live });
     }
     section("topics", &old.topics, &new.topics, &mut paths);
     section("session", &old.session, &new.session, &mut paths);
@@ -167,6 +188,14 @@ mod tests {
             [[listener]]
             name = \"two\"
             address = \"127.0.0.1:1884\"
+            [[auth_jwt]]
+            algorithms = [\"HS256\"]
+            key_file = \"key\"
+            [[auth_http]]
+            url = \"http://127.0.0.1:1/\"
+            [[group]]
+            name = \"g\"
+            users = [\"ann\"]
             [[ban]]
             users = [\"mallory\"]
             [[acl]]
@@ -178,6 +207,9 @@ mod tests {
             "listener[0].lobby",
             "listener[1]",
             "access.check_queue",
+            "auth_jwt",
+            "auth_http",
+            "group",
             "ban",
             "acl",
             "topics.depth",
@@ -192,6 +224,6 @@ mod tests {
         let shown = crate::config::table::sections();
         // What has a dot in its name is the value of a key.
         let tables = shown.iter().filter(|one| !one.name.contains('.'));
-        assert_eq!(tables.count(), 11, "a new section is compared, too");
+        assert_eq!(tables.count(), 14, "a new section is compared, too");
     }
 }

@@ -15,10 +15,12 @@ mod explain;
 pub mod fault;
 mod filter;
 pub mod key;
+mod moment;
 mod name;
 mod nearest;
 mod pace;
 mod parse;
+mod providers;
 mod read;
 mod reference;
 mod relation;
@@ -30,24 +32,25 @@ mod tests;
 
 pub use crate::access::ClientPattern;
 pub use choice::{
-    CertificateUser, Choice, DeniedPublish, LateOverflow, LogFormat, LogLevel, Overflow, Profile,
-    ProtocolVersion, Redirect, RewriteAction, Route, SendRetained, Sleep, TlsClientCertificate,
-    TlsVersion,
+    BodyFormat, CertificateUser, Choice, DeniedPublish, LateOverflow, LogFormat, LogLevel,
+    Overflow, Profile, ProtocolVersion, Redirect, RewriteAction, Route, SendRetained, Sleep,
+    TlsClientCertificate, TlsVersion, TokenAlgorithm, TokenField,
 };
 pub use cpus::{Cpus, Numbers};
 pub use difference::{Difference, differences, taken_over};
 pub use explain::explain;
 pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};
-pub use name::{FileName, ListenerName, PropertyText, TopicPrefix};
+pub use moment::Moment;
+pub use name::{FileName, ListenerName, Text, TopicPrefix, Url};
 pub use pace::{Micros, Pace};
 pub use parse::{acl, line_of, listener, parse};
 pub use reference::reference;
 pub use relation::{fixed_bytes, named_shards};
 pub use table::{
-    AccessConfig, AclRule, AutoSubscribeRule, BanRule, ClientPinRule, DepthRule, LimitsConfig,
-    ListenerConfig, LogConfig, PinRule, ProtocolConfig, RewriteRule, RouteRule, RuntimeConfig,
-    SessionConfig, ShareRule, SysConfig, TopicsConfig,
+    AccessConfig, AclRule, AutoSubscribeRule, BanRule, ClientPinRule, DepthRule, GroupConfig,
+    HttpConfig, JwtConfig, LimitsConfig, ListenerConfig, LogConfig, PinRule, ProtocolConfig,
+    RewriteRule, RouteRule, RuntimeConfig, SessionConfig, ShareRule, SysConfig, TopicsConfig,
 };
 pub use topic::RuleFilter;
 
@@ -61,6 +64,12 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Who can prove a name.
     pub access: AccessConfig,
+    /// Who believes tokens.
+    pub auth_jwt: Vec<JwtConfig>,
+    /// Who asks a web service.
+    pub auth_http: Vec<HttpConfig>,
+    /// Users that belong together.
+    pub group: Vec<GroupConfig>,
     /// Who is kept out.
     pub ban: Vec<BanRule>,
     /// Rules about what clients may do, in order.
@@ -95,6 +104,9 @@ impl Default for Config {
             runtime: RuntimeConfig::default(),
             listeners: vec![ListenerConfig::default()],
             access: AccessConfig::default(),
+            auth_jwt: Vec::new(),
+            auth_http: Vec::new(),
+            group: Vec::new(),
             ban: Vec::new(),
             acl: Vec::new(),
             topics: TopicsConfig::default(),

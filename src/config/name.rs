@@ -1,11 +1,12 @@
-//! Names in checked form: of listeners, of share groups, of whole topic levels, and texts that
-//! clients are sent.
+//! Names in checked form: of listeners and providers, of share groups, of whole topic levels, of
+//! files and web addresses, and plain texts.
 
 use super::key::Key;
 use super::read::{Given, Scan};
 use super::setting::{Setting, Wrong, filed, text};
 
-/// Name of a listener in logs and counters: 1 to 32 lower-case letters, digits, `-` and `_`.
+/// Name of a listener or a provider in logs and counters: 1 to 32 lower-case letters, digits, `-`
+/// and `_`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenerName(String);
 
@@ -15,10 +16,15 @@ impl ListenerName {
         let allowed =
             |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
         if text.is_empty() || text.len() > 32 || !text.chars().all(allowed) {
-            let reason = format!("\"{text}\" is not a listener name");
+            let reason = format!("\"{text}\" is not a name for logs");
             return Err((reason, "use 1 to 32 of a-z, 0-9, - and _".into()));
         }
         Ok(ListenerName(text.into()))
+    }
+
+    /// A name that is known to be one.
+    pub(super) fn named(text: &'static str) -> ListenerName {
+        ListenerName(text.into())
     }
 
     /// The name of listener `at`, counted from 0, where none was given: `tcp`, then `tcp-1`.
@@ -135,19 +141,24 @@ impl Setting for GroupLabel {
     }
 }
 
-/// A text that clients are sent as a property: at most 65,535 bytes without NUL; empty means that
-/// none is sent.
+/// A text of at most 65,535 bytes without NUL, as MQTT can carry it; empty means that there is
+/// none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PropertyText(String);
+pub struct Text(String);
 
-impl PropertyText {
+impl Text {
     /// Checks `text`. Errors say what is wrong and what to write.
-    pub fn new(text: &str) -> Result<PropertyText, Wrong> {
+    pub fn new(text: &str) -> Result<Text, Wrong> {
         if text.contains('\0') || text.len() > 65_535 {
             let remedy = "use at most 65535 bytes without NUL";
             return Err(("MQTT can't carry this text".into(), remedy.into()));
         }
-        Ok(PropertyText(text.into()))
+        Ok(Text(text.into()))
+    }
+
+    /// A text that is known to be one.
+    pub(super) fn fixed(text: &'static str) -> Text {
+        Text(text.into())
     }
 
     /// The text.
@@ -158,6 +169,56 @@ impl PropertyText {
     /// The text, if it is not empty.
     pub fn given(&self) -> Option<&str> {
         (!self.0.is_empty()).then_some(&self.0)
+    }
+}
+
+/// Where something is fetched from, `http://` or `https://`; empty means that there is nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Url(String);
+
+impl Url {
+    /// Checks `text`. Errors say what is wrong and what to write.
+    pub fn new(text: &str) -> Result<Url, Wrong> {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let remedy = || "write \"https://auth.example/mqtt\" or \"http://127.0.0.1:8080/\"".into();
+        let Some(rest) = rest else {
+            return Err((format!("\"{text}\" begins with no http:// or https://"), remedy()));
+        };
+        let host = rest.split(['/', '?']).next().unwrap_or_default();
+        let odd = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
+        if host.is_empty() || odd {
+            return Err((format!("\"{text}\" is no web address"), remedy()));
+        }
+        if host.contains('@') {
+            // It would stand in logs and in this file.
+            let reason = "a secret in a web address is seen by all who see the address".into();
+            return Err((reason, "write the address without user and password".into()));
+        }
+        Ok(Url(text.into()))
+    }
+
+    /// The address, if there is one.
+    pub fn given(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(&self.0)
+    }
+
+    /// Whether what is sent there is encrypted on its way.
+    pub fn is_encrypted(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+}
+
+impl Setting for Url {
+    fn kind() -> String {
+        "web address".into()
+    }
+
+    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+        filed(text(given.value, "\"https://auth.example/mqtt\"", Url::new), given, scan)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.0)
     }
 }
 

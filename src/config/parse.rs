@@ -10,9 +10,21 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 /// Names that may stand at the top of the text.
-const SECTIONS: [&str; 11] = [
-    "runtime", "listener", "access", "ban", "acl", "topics", "session", "protocol", "limits",
-    "sys", "log",
+const SECTIONS: [&str; 14] = [
+    "runtime",
+    "listener",
+    "access",
+    "auth_jwt",
+    "auth_http",
+    "group",
+    "ban",
+    "acl",
+    "topics",
+    "session",
+    "protocol",
+    "limits",
+    "sys",
+    "log",
 ];
 
 /// Reads a configuration. Keys left out have their defaults; the empty text is the default
@@ -47,10 +59,16 @@ fn read(root: &DeTable<'_>, scan: &mut Scan) -> Config {
         scan.unknown(name, "", SECTIONS.into_iter());
     }
     let access: AccessConfig = scan.table(root);
+    let (auth_jwt, auth_http) = (repeated(root, scan), repeated(root, scan));
+    let proven = access.password_file.given().is_some();
+    let proven = proven || !(Vec::is_empty(&auth_jwt) && Vec::is_empty(&auth_http));
     Config {
         runtime: scan.table(root),
-        listeners: listeners(root, access.password_file.given().is_some(), scan),
+        listeners: listeners(root, proven, scan),
         access,
+        auth_jwt,
+        auth_http,
+        group: repeated(root, scan),
         ban: repeated(root, scan),
         acl: repeated(root, scan),
         topics: scan.table(root),

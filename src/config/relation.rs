@@ -99,6 +99,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
         at_most(relation, config, scan);
     }
     super::doors::check(config, scan);
+    super::providers::check(config, scan);
     lobbies(config, scan);
     versions(config, scan);
     bursts(config, scan);
@@ -107,6 +108,7 @@ pub fn check(config: &Config, scan: &mut Scan) {
     rewrites(config, scan);
     check_acl(&config.acl, &config.listeners, scan);
     bans(config, scan);
+    groups(config, scan);
     auto_subscriptions(config, scan);
     let topics = &config.topics;
     let prefixes = topics.r#override.iter().map(|rule| rule.prefix.as_str());
@@ -281,6 +283,19 @@ fn bans(config: &Config, scan: &mut Scan) {
             scan.file(Fault { line, key, reason: reason.into(), remedy: remedy.into() });
         }
     }
+}
+
+fn groups(config: &Config, scan: &mut Scan) {
+    for (at, group) in config.group.iter().enumerate() {
+        let key = format!("group[{at}]");
+        let whole = group.name.given().is_some() && !group.users.as_slice().is_empty();
+        if !whole && !scan.is_faulty(&key) {
+            let (reason, remedy) = ("it has no name or no users", "write name and users");
+            let line = scan.line_of(&key);
+            scan.file(Fault { line, key, reason: reason.into(), remedy: remedy.into() });
+        }
+    }
+    unique(config.group.iter().map(|group| group.name.as_str()), "group", "name", scan);
 }
 
 fn rewrites(config: &Config, scan: &mut Scan) {

@@ -1,12 +1,12 @@
 //! How single values are read from TOML and written back.
 
 use super::choice::{
-    CertificateUser, Choice, DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow,
-    Profile, ProtocolVersion, Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep,
-    TlsClientCertificate, TlsVersion, TopicAction,
+    BodyFormat, CertificateUser, Choice, DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel,
+    Overflow, Profile, ProtocolVersion, Redirect, RetainFlag, RewriteAction, Route, SendRetained,
+    Sleep, TlsClientCertificate, TlsVersion, TokenField, TopicAction,
 };
 use super::key::{Bounds, Key, Section};
-use super::name::PropertyText;
+use super::name::Text;
 use super::read::{Given, Scan};
 use crate::index::ShareStrategy;
 use std::net::SocketAddr;
@@ -140,7 +140,7 @@ macro_rules! words {
 }
 words!(Sleep, LogFormat, LogLevel, Overflow, LateOverflow, Route, ProtocolVersion, Redirect);
 words!(Profile, RewriteAction, SendRetained, ShareStrategy, Effect, TopicAction, RetainFlag);
-words!(DeniedPublish, CertificateUser, TlsVersion, TlsClientCertificate);
+words!(DeniedPublish, CertificateUser, TlsVersion, TlsClientCertificate, TokenField, BodyFormat);
 
 /// Reads a string through `check`.
 pub(super) fn text<T>(
@@ -152,13 +152,13 @@ pub(super) fn text<T>(
     check(text)
 }
 
-impl Setting for PropertyText {
+impl Setting for Text {
     fn kind() -> String {
         "string".into()
     }
 
     fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a string such as \"a\"", PropertyText::new), given, scan)
+        filed(text(given.value, "a string such as \"a\"", Text::new), given, scan)
     }
 
     fn show(&self) -> String {

@@ -4,21 +4,24 @@
 //! A row reads `key: type = default, bounds, unit, reload;`. Nothing about a key is written
 //! anywhere else, except relations between two keys ([`relation`](super::relation)).
 
+mod access;
+
+pub use access::{AccessConfig, AclRule, BanRule, GroupConfig, HttpConfig, JwtConfig};
+
 use super::access::List;
 use super::choice::{
-    CertificateUser, DeniedPublish, Effect, LateOverflow, LogFormat, LogLevel, Overflow, Profile,
-    ProtocolVersion, Redirect, RetainFlag, RewriteAction, Route, SendRetained, Sleep,
-    TlsClientCertificate, TlsVersion, TopicAction,
+    CertificateUser, LateOverflow, LogFormat, LogLevel, Overflow, Profile, ProtocolVersion,
+    Redirect, RewriteAction, Route, SendRetained, Sleep, TlsClientCertificate, TlsVersion,
 };
 use super::cpus::{Cpus, Numbers};
 use super::filter::LogFilter;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
-use super::name::{FileName, GroupLabel, ListenerName, PropertyText, TopicPrefix};
+use super::name::{FileName, GroupLabel, ListenerName, Text, TopicPrefix};
 use super::pace::Micros;
 use super::read::Scan;
 use super::setting::Setting;
 use super::topic::RuleFilter;
-use crate::access::{ClientPattern, Network, Pattern};
+use crate::access::{ClientPattern, Network};
 use crate::index::ShareStrategy;
 use crate::topic::Template;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -115,8 +118,8 @@ section! {
         /// session lives where its client id belongs all the same.
         shards: Numbers = Numbers::default(), FREE, "", Restart;
         /// Whether clients without credentials are let in. Left out, it is `true` on a loopback
-        /// address; on any other it is `false` where there is an `access.password_file`, and must
-        /// be written where there is none.
+        /// address; on any other it is `false` where somebody can prove a name (a password file,
+        /// `[[auth_jwt]]` or `[[auth_http]]`), and must be written where nobody can.
         allow_anonymous: bool = true, FREE, "", Restart;
         /// Most connections of this listener on one core.
         max_connections: usize = 1_000_000, within(1, 16_777_216), "connections", Restart;
@@ -144,6 +147,10 @@ section! {
         /// Connections that one core accepts per second; more are closed at once. A second's worth
         /// may come in one go. 0 means no limit.
         connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
+        /// Connections from one IPv4 address or IPv6 /64 that one core takes within a second; an
+        /// address with more is closed at once, before TLS, for a second. Behind a proxy it is the
+        /// client's own address that counts. 0 means no limit.
+        address_connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
         /// PUBLISH packets that one connection may send per second; a client that is faster is
         /// read no faster. 0 means no limit.
         messages_per_s: u32 = 0, within(0, FOREVER), "messages/s", Restart;
@@ -182,8 +189,13 @@ section! {
         /// sessions are not resumed.
         tls_ticket_rotation_s: u32 = 21_600, within(0, 21_600), "s", Restart;
         /// What of a client's certificate is its proven user name. Of one that a PROXY header
-        /// vouches for only the common name is known. Who shows none is checked by password.
+        /// vouches for only the common name is known. Who shows none has to prove itself otherwise.
         certificate_user: CertificateUser = CertificateUser::Off, FREE, "", Restart;
+        /// Who checks credentials, in this order: `password` (the password file) and names of
+        /// `[[auth_jwt]]` and `[[auth_http]]`. The first that knows the client decides; one that
+        /// can't be asked ends the search, and the client is refused. Left out, all of them: first
+        /// the password file, then tokens, then requests.
+        authentication: List<Box<str>> = List::default(), FREE, "", Live;
         /// Whether clients come by WebSocket; with certificates that is `wss`.
         websocket: bool = false, FREE, "", Restart;
         /// Paths that WebSocket clients may ask for; left out, any.
@@ -192,84 +204,6 @@ section! {
         websocket_origins: List<Box<str>> = List::default(), FREE, "", Restart;
         /// Proxies whose X-Forwarded-For is believed.
         websocket_proxies: List<Network> = List::default(), FREE, "", Restart;
-    }
-}
-
-section! {
-    /// Who can prove a name, and where further rules stand. SIGHUP makes a running broker read both
-    /// files again.
-    "access", Table => pub struct AccessConfig {
-        /// File with the users and their hashed passwords, as `corelane passwd` or mosquitto write
-        /// it. A name without `/` in front counts from the directory of this file. Empty: nobody
-        /// can prove a name, so clients are anonymous whatever they call themselves.
-        password_file: FileName = FileName::default(), FREE, "", Live;
-        /// File with more `[[acl]]` rules; they come behind those written here.
-        acl_file: FileName = FileName::default(), FREE, "", Live;
-        /// What an MQTT 3.x client gets for a PUBLISH that is denied; MQTT 5 has a reason code.
-        denied_publish: DeniedPublish = DeniedPublish::Drop, FREE, "", Live;
-        /// Wrong passwords from one IPv4 address or IPv6 /64 within the window after which its
-        /// connections are closed at once; 0 means no limit. Each core counts for itself. Behind a
-        /// router many clients share an address.
-        max_failures: u32 = 0, within(0, FOREVER), "failures", Live;
-        /// Connections of one client id within the window after which it is refused with 0x8A; 0
-        /// means no limit.
-        max_connects: u32 = 0, within(0, FOREVER), "connections", Live;
-        /// The window of both.
-        window_s: u32 = 60, within(1, 86_400), "s", Live;
-        /// How long both keep a client out.
-        ban_s: u32 = 300, within(1, 31_536_000), "s", Live;
-        /// Threads beside the cores that check passwords.
-        check_threads: usize = 1, within(1, 64), "threads", Restart;
-        /// Passwords that may wait to be checked; more are refused with 0x89.
-        check_queue: usize = 1024, within(1, 65_536), "passwords", Restart;
-    }
-}
-
-section! {
-    /// Who is kept out, whatever they can prove: refused with 0x8A (MQTT 3.x: 5). All that is
-    /// written must hold, and something must be. Clients that are connected stay until they
-    /// connect again.
-    "ban", Repeated => pub struct BanRule {
-        /// User names that were proven.
-        users: List<Box<str>> = List::default(), FREE, "", Live;
-        /// Client ids, with `*` for any characters.
-        clients: List<ClientPattern> = List::default(), FREE, "", Live;
-        /// Networks of the client's address.
-        networks: List<Network> = List::default(), FREE, "", Live;
-    }
-}
-
-section! {
-    /// A rule about what clients may do; the first one that applies decides. Without any rule
-    /// everything is allowed; with one or more, what none of them decides is denied. Who is meant
-    /// is said by `users`, `groups`, `clients`, `listeners`, `networks` and `anonymous`: those that
-    /// are written must all hold. Topics are those that remain after `topics.rewrite`, without what
-    /// stands before them (`$share/<group>/`, `$exclusive/`, `$delayed/<seconds>/`).
-    "acl", Repeated => pub struct AclRule {
-        /// Whether the client may. Deny applies to a filter as soon as the two have one topic in
-        /// common, allow only where it means all topics of the filter.
-        effect: Effect = Effect::Deny, FREE, "", Live;
-        /// User names that were proven.
-        users: List<Box<str>> = List::default(), FREE, "", Live;
-        /// Groups, one of which the user is in.
-        groups: List<Box<str>> = List::default(), FREE, "", Live;
-        /// Client ids, with `*` for any characters.
-        clients: List<ClientPattern> = List::default(), FREE, "", Live;
-        /// Names of listeners that the client came by.
-        listeners: List<Box<str>> = List::default(), FREE, "", Live;
-        /// Networks of the client's address.
-        networks: List<Network> = List::default(), FREE, "", Live;
-        /// Only clients without a proven name.
-        anonymous: bool = false, FREE, "", Live;
-        /// Whether it is for PUBLISH and wills, for SUBSCRIBE, or for both.
-        action: TopicAction = TopicAction::Both, FREE, "", Live;
-        /// The topics meant; they must be written. `%u` is the user name, `%c` the client id, `%g`
-        /// each of the groups, `%%` a percent sign. `#` does not mean topics that begin with `$`.
-        topics: List<Pattern> = List::default(), FREE, "", Live;
-        /// The QoS of the message, or the one asked for; empty means all.
-        qos: Numbers = Numbers::default(), FREE, "", Live;
-        /// The RETAIN flag of the message; a rule with one is for PUBLISH only.
-        retain: RetainFlag = RetainFlag::Any, FREE, "", Live;
     }
 }
 
@@ -441,9 +375,9 @@ section! {
         server_keep_alive_s: u16 = 0, within(0, 65_535), "s", Restart;
         /// What clients that ask for response information are told to begin response topics with;
         /// empty tells them nothing.
-        response_topic_prefix: PropertyText = PropertyText::default(), FREE, "", Restart;
+        response_topic_prefix: Text = Text::default(), FREE, "", Restart;
         /// Where clients of a listener with `redirect` are sent, such as `"broker.example:1883"`.
-        server_reference: PropertyText = PropertyText::default(), FREE, "", Restart;
+        server_reference: Text = Text::default(), FREE, "", Restart;
         /// Whether a payload that is announced as UTF-8 has to be UTF-8.
         validate_payload_format: bool = false, FREE, "", Restart;
         /// Whether a client id of MQTT 3.1 may have no more than the 23 characters of that
@@ -576,6 +510,9 @@ pub fn sections() -> Vec<SectionRows> {
         rows::<RuntimeConfig>(),
         rows::<ListenerConfig>(),
         rows::<AccessConfig>(),
+        rows::<JwtConfig>(),
+        rows::<HttpConfig>(),
+        rows::<GroupConfig>(),
         rows::<BanRule>(),
         rows::<AclRule>(),
         rows::<TopicsConfig>(),

@@ -7,16 +7,16 @@
 
 use super::Shard;
 use super::admit::Refusal;
-use super::connection::{Connection, ConnectionKey, Standing};
+use super::connection::{Connection, ConnectionKey, Known, Standing};
 use super::counters::DropCause;
 use super::events::Ending;
+use super::exchange::Again;
 use super::input::Flow;
 use super::session::SessionSlot;
-use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Command, Live};
 use crate::access::{
-    Access, Action, Credentials, Identity, Names, Struck, Subject, Verdict, party,
+    Access, Action, Credentials, Identity, Names, Step, Struck, Subject, Verdict, party,
 };
 use crate::base::PacketId;
 use crate::codec::{Connect, Publish, QoS, ReasonCode, Version, Will};
@@ -56,11 +56,13 @@ impl Shard {
         let Some(connection) = self.clients.connections.get_mut(key) else { return false };
         if let Some(user) = introduction.user {
             let identity = Identity { user, ..Identity::default() };
-            connection.standing = Standing::Proven(Box::new(identity));
+            connection.standing = Known::standing(identity, &self.clients.settings.policy);
         }
         let (listener, peer) = (connection.listener, introduction.peer);
+        // What was told of a proxy's client was not counted yet.
+        let told = connection.peer != peer;
         connection.peer = peer;
-        if self.lets_in(listener, peer) {
+        if self.lets_in(listener, peer) && (!told || self.admits_address(listener, peer)) {
             return true;
         }
         self.tell_turned_away(listener, peer, ADDRESS_REFUSED);
@@ -87,23 +89,45 @@ impl Shard {
         connect: &Connect<'_>,
     ) -> Result<(), Unproven> {
         let Some(connection) = self.clients.connections.get_mut(key) else { return Ok(()) };
+        let method = connect.properties.authentication_method;
+        // [MQTT-4.12.0-1]
+        let unknown = |what| Err(refused(ReasonCode::BAD_AUTHENTICATION_METHOD, what));
         match &connection.standing {
+            Standing::Proven(known) if known.identity.proof.is_none() && method.is_some() => {
+                return unknown("the client has proven who it is before its CONNECT");
+            }
             Standing::Proven(_) | Standing::Anonymous(_) => return Ok(()),
-            Standing::Asked => return Err(Unproven::Waits),
+            Standing::Asked | Standing::Exchanging(_) => return Err(Unproven::Waits),
             Standing::Refused(refusal) => return Err(Unproven::Refused(**refusal)),
             Standing::Unasked => {}
         }
         let at = usize::from(connection.listener);
         let settings = &self.clients.settings;
-        let asks = settings.policy.asks;
-        if asks && (connect.username.is_some() || connect.password.is_some()) {
+        let asks = settings.policy.asks(connection.listener);
+        if method.is_some() && !asks {
+            return unknown("no authentication method is offered");
+        }
+        if asks && (connect.username.or(method).is_some() || connect.password.is_some()) {
             connection.standing = Standing::Asked;
+            if method.is_some() {
+                // What is said before the CONNACK is said in its version and fits.
+                connection.version = connect.version;
+                let largest = connect.properties.maximum_packet_size;
+                connection.maximum_packet = largest.map_or(u32::MAX, std::num::NonZeroU32::get);
+            }
+            let data = connect.properties.authentication_data;
+            let step = |method: &str| Step {
+                method: method.into(),
+                data: data.map(Box::from),
+                exchange: None,
+            };
             let credentials = Credentials {
                 listener: connection.listener,
                 client_id: connect.client_id.into(),
                 user: connect.username.map(Box::from),
                 password: connect.password.map(Box::from),
                 peer: connection.peer,
+                step: method.map(step),
             };
             self.clients.counters.credentials_asked += 1;
             self.commands.push_back(Command::Judge(key, Box::new(credentials)));
@@ -125,38 +149,65 @@ impl Shard {
     /// What was found out about the credentials of a connection; it goes on with its CONNECT.
     pub fn judged(&mut self, key: ConnectionKey, verdict: Verdict) {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        if connection.known().is_some_and(|known| matches!(known.again, Again::Asked)) {
+            return self.judged_again(key, verdict);
+        }
         if !matches!(connection.standing, Standing::Asked) {
             return;
         }
-        let counters = &mut self.clients.counters;
-        let refuse = |reason, what| Standing::Refused(Box::new(Refusal { reason, what }));
-        connection.standing = match verdict {
-            Verdict::Proven(identity) => Standing::Proven(identity),
-            Verdict::Wrong => {
-                counters.credentials_wrong += 1;
-                let (peer, now) = (connection.peer, self.clients.now);
-                let tolerance = self.clients.settings.policy.guesses;
-                let mut guess = |ip| self.guesses.strike(party(ip), tolerance, now);
-                let struck = peer.map(|peer| guess(peer.ip()));
-                counters.strikes_uncounted += u64::from(struck == Some(Struck::Uncounted));
-                if struck == Some(Struck::TooOften) {
-                    let peer = tracing::field::debug(peer);
-                    tracing::warn!(peer, ban_s = tolerance.ban_s, "too many wrong passwords");
-                }
-                refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, "wrong user name or password")
+        let standing = match verdict {
+            Verdict::Proven(identity) => Known::standing(*identity, &self.clients.settings.policy),
+            Verdict::Continue { data, exchange } => {
+                return self.continue_connect(key, &data, exchange);
             }
+            // [MQTT-4.12.0-4]
+            refused => Standing::Refused(Box::new(self.refusal(key, &refused))),
+        };
+        let Some(connection) = self.clients.connections.get_mut(key) else { return };
+        connection.standing = standing;
+        if connection.stalled == Some(Cause::Verdict) {
+            self.resume(key);
+        }
+    }
+
+    /// Why a client with this verdict is refused; counts it.
+    pub(super) fn refusal(&mut self, key: ConnectionKey, verdict: &Verdict) -> Refusal {
+        let counters = &mut self.clients.counters;
+        let (reason, what) = match verdict {
             Verdict::Busy => {
                 counters.credentials_unchecked += 1;
-                refuse(ReasonCode::SERVER_BUSY, "too many clients wait for their password check")
+                (ReasonCode::SERVER_BUSY, "too many clients wait for their password check")
             }
             Verdict::Unavailable => {
                 counters.credentials_unchecked += 1;
                 let what = "nobody can check the user name and password now";
-                refuse(ReasonCode::SERVER_UNAVAILABLE, what)
+                (ReasonCode::SERVER_UNAVAILABLE, what)
+            }
+            Verdict::NoSuchMethod => {
+                let what = "the authentication method is not offered here";
+                (ReasonCode::BAD_AUTHENTICATION_METHOD, what)
+            }
+            Verdict::Wrong | Verdict::Proven(_) | Verdict::Continue { .. } => {
+                counters.credentials_wrong += 1;
+                self.strike_guess(key);
+                (ReasonCode::BAD_USER_NAME_OR_PASSWORD, "wrong user name or password")
             }
         };
-        if connection.stalled == Some(Cause::Verdict) {
-            self.resume(key);
+        Refusal { reason, what }
+    }
+
+    /// Counts a wrong guess against the address that it came from.
+    fn strike_guess(&mut self, key: ConnectionKey) {
+        let peer = self.clients.connections.get(key).and_then(|connection| connection.peer);
+        let (now, tolerance) = (self.clients.now, self.clients.settings.policy.guesses);
+        let Some(peer) = peer else { return };
+        match self.guesses.strike(party(peer.ip()), tolerance, now) {
+            Struck::Tolerated => {}
+            Struck::Uncounted => self.clients.counters.strikes_uncounted += 1,
+            Struck::TooOften => {
+                let peer = tracing::field::debug(peer);
+                tracing::warn!(peer, ban_s = tolerance.ban_s, "too many wrong passwords");
+            }
         }
     }
 
@@ -172,7 +223,10 @@ impl Shard {
         let identity = connection.proven();
         let policy = &self.clients.settings.policy;
         let flaps = self.flaps.is_banned(client_id, self.clients.now);
-        if flaps || !policy.bans.is_empty() && policy.bans(&self.subject(connection, client_id)) {
+        if flaps
+            || !policy.bans.is_empty()
+                && policy.bans(&self.subject(connection, client_id), self.clients.now)
+        {
             let what = match flaps {
                 true => "the client connects too often",
                 false => "the client is banned",
@@ -180,7 +234,7 @@ impl Shard {
             return refuse(ReasonCode::BANNED, what);
         }
         let clients = identity.and_then(|identity| identity.clients.as_ref());
-        if clients.is_some_and(|clients| !clients.matches(client_id)) {
+        if clients.is_some_and(|clients| !clients.iter().any(|one| one.matches(client_id))) {
             let what = "the user may not use this client identifier";
             return refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, what);
         }
@@ -215,14 +269,11 @@ impl Shard {
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
         connection.guarded = policy.guards(connection.proven());
         let Some(identity) = connection.proven() else { return };
-        let (user, lasts_s) = (identity.user.clone(), identity.lasts_s);
+        let user = identity.user.clone();
         if let Some(session) = self.clients.sessions.get_mut(slot) {
             session.user = Some(user);
         }
-        if let Some(seconds) = lasts_s {
-            let end = self.clients.now.plus_secs(u64::from(seconds));
-            self.wheel.insert(end, Timer::IdentityEnd(key));
-        }
+        self.arm_identity_end(key);
     }
 
     /// Asks the rules.
@@ -366,18 +417,14 @@ impl Shard {
         let keys: Vec<_> = self.clients.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let Some(connection) = self.clients.connections.get_mut(key) else { continue };
+            if let Some(known) = connection.known() {
+                known.join_groups(&live.policy);
+            }
             connection.guarded = live.policy.guards(connection.proven());
             connection.topic = None;
             if let Some(slot) = self.session_of(key) {
                 self.recheck_subscriptions(slot);
             }
-        }
-    }
-
-    /// The proof of who the client is has come to its end.
-    pub(super) fn identity_ended(&mut self, key: ConnectionKey) {
-        if self.clients.connections.get(key).is_some_and(|c| c.proven().is_some()) {
-            self.clients.doomed.push((key, ReasonCode::NOT_AUTHORIZED));
         }
     }
 }

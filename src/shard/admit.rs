@@ -56,10 +56,6 @@ impl Shard {
             return refuse(ReasonCode::SERVER_BUSY, what);
         }
         self.admit_client_id(connect, client_id)?;
-        if connect.properties.authentication_method.is_some() {
-            let reason = ReasonCode::BAD_AUTHENTICATION_METHOD;
-            return refuse(reason, "no authentication method is offered");
-        }
         if let Some(will) = &connect.will {
             self.admit_will(will)?;
         }
@@ -145,11 +141,27 @@ impl Shard {
             connection.maximum_packet = largest.get();
         }
         self.clients.counters.connects_refused += 1;
-        self.answer_refusal(key, connect.version, refusal);
+        self.answer_refusal(key, connect.version, self.told(refusal));
         let Refusal { reason, what } = refusal;
         self.tell_of(key, client_id, Happening::Refused { reason, what });
         self.end_connection(key, Ending::Refused);
         Flow::Stop
+    }
+
+    /// What a client learns of why it is refused.
+    fn told(&self, refusal: Refusal) -> Refusal {
+        let about_access = matches!(
+            refusal.reason,
+            ReasonCode::BAD_USER_NAME_OR_PASSWORD
+                | ReasonCode::BAD_AUTHENTICATION_METHOD
+                | ReasonCode::BANNED
+                | ReasonCode::CLIENT_IDENTIFIER_NOT_VALID
+                | ReasonCode::NOT_AUTHORIZED
+        );
+        match about_access && self.clients.settings.policy.obscures {
+            true => Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "not authorized" },
+            false => refusal,
+        }
     }
 
     /// Tells a client in its `version` why it is refused.

@@ -88,7 +88,8 @@ impl Shard {
         if let Err(refusal) = admitted {
             return self.turn_away(key, &connect, client_id, refusal);
         }
-        let answer = match self.connack(&connect, client_id) {
+        let proof = self.take_proof_data(key);
+        let answer = match self.connack(&connect, client_id, proof.as_deref()) {
             Ok(answer) => answer,
             Err(refusal) => return self.turn_away(key, &connect, client_id, refusal),
         };

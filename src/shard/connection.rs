@@ -2,10 +2,11 @@
 
 use super::admit::Refusal;
 use super::clients::Output;
+use super::exchange::Again;
 use super::promise::Promises;
 use super::quota::Quota;
 use super::waiting::Cause;
-use crate::access::Identity;
+use crate::access::{Exchange, Identity, Policy};
 use crate::base::{Chunk, Key, ShardId, Time};
 use crate::codec::{PublishOut, QoS, Version};
 use crate::index::{Matched, SessionKey};
@@ -55,13 +56,47 @@ pub(super) enum Standing {
     Unasked,
     /// Its credentials are being checked.
     Asked,
+    /// It was asked for its next step of an exchange.
+    Exchanging(Box<Exchange>),
     /// It has proven this.
-    Proven(Box<Identity>),
+    Proven(Box<Known>),
     /// Nothing has to be proven; what the client called itself is kept where rules about topics or
     /// subscriptions exist.
     Anonymous(Option<Box<str>>),
     /// It has not proven what it said.
     Refused(Box<Refusal>),
+}
+
+/// What a client has proven, and what becomes of that.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) identity: Identity,
+    /// How many of its groups came with it; those of the policy stand behind them.
+    own_groups: usize,
+    /// Where it is with proving itself once more.
+    pub(super) again: Again,
+    /// When the proof ends.
+    pub(super) ends: Time,
+}
+
+impl Known {
+    /// That a client has proven this.
+    pub(super) fn standing(identity: Identity, policy: &Policy) -> Standing {
+        let own_groups = identity.groups.len();
+        let mut known = Known { identity, own_groups, again: Again::No, ends: Time::NEVER };
+        known.join_groups(policy);
+        Standing::Proven(Box::new(known))
+    }
+
+    /// Puts the user into the groups that `policy` knows, beside its own ones.
+    pub(super) fn join_groups(&mut self, policy: &Policy) {
+        let Identity { user, groups, .. } = &mut self.identity;
+        if groups.len() == self.own_groups && policy.groups.is_empty() {
+            return;
+        }
+        let own = groups.iter().take(self.own_groups).cloned();
+        *groups = own.chain(policy.groups_of(user)).collect();
+    }
 }
 
 /// What one client may do with one topic: two bits for each QoS and RETAIN flag, whether they were
@@ -132,6 +167,12 @@ impl Inbox {
             self.bytes.clear();
             self.start = 0;
         }
+    }
+
+    /// Takes `count` bytes behind the first `at` out.
+    pub fn remove(&mut self, at: usize, count: usize) {
+        let from = self.start + at;
+        self.bytes.drain(from..from + count);
     }
 
     /// Gives the memory of an empty inbox back.
@@ -332,22 +373,28 @@ impl Connection {
         }
     }
 
+    /// What the client has proven, and what becomes of that.
+    pub(super) fn known(&mut self) -> Option<&mut Known> {
+        match &mut self.standing {
+            Standing::Proven(known) => Some(known),
+            _ => None,
+        }
+    }
+
     /// Who the client has proven to be.
     pub(super) fn proven(&self) -> Option<&Identity> {
         match &self.standing {
-            Standing::Proven(identity) => Some(identity),
-            Standing::Unasked | Standing::Asked | Standing::Anonymous(_) | Standing::Refused(_) => {
-                None
-            }
+            Standing::Proven(known) => Some(&known.identity),
+            _ => None,
         }
     }
 
     /// The user name: as proven, else as the client gave it.
     pub(super) fn user_name(&self) -> Option<&str> {
         match &self.standing {
-            Standing::Proven(identity) => Some(&identity.user),
+            Standing::Proven(known) => Some(&known.identity.user),
             Standing::Anonymous(name) => name.as_deref(),
-            Standing::Unasked | Standing::Asked | Standing::Refused(_) => None,
+            _ => None,
         }
     }
 

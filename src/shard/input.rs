@@ -39,7 +39,8 @@ impl Shard {
             self.tell_turned_away(listener, peer, super::access::ADDRESS_REFUSED);
             return None;
         }
-        if !self.admits_connection(listener) {
+        let proxied = self.clients.settings.rules.get(at).is_some_and(|rules| rules.proxied);
+        if !(proxied || self.admits_address(listener, peer)) || !self.admits_connection(listener) {
             return None;
         }
         self.lobby += 1;
@@ -96,6 +97,7 @@ impl Shard {
         }
         if connection.stalled.is_some() {
             self.keep(key, bytes);
+            self.take_auth(key);
             return self.pause_if_full(key);
         }
         let rest = if connection.inbox.is_empty() { bytes } else { self.complete(key, bytes) };
@@ -273,7 +275,7 @@ impl Shard {
                 self.clients.answer(key, |_, out| codec::encode_pingresp(out));
             }
             Packet::Disconnect(disconnect) => return self.disconnected(key, &disconnect),
-            Packet::Auth(_) => return self.violation(key, "AUTH without an exchange"),
+            Packet::Auth(auth) => return self.authenticate_again(key, &auth),
             Packet::Connect(_) | Packet::Publish(_) => unreachable!("served on their own"),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 return self.violation(key, "a packet that only servers send");
@@ -315,7 +317,9 @@ impl Shard {
     fn pause_if_full(&mut self, key: ConnectionKey) {
         let most = self.clients.settings.limits.staging_bytes;
         let Some(connection) = self.clients.connections.get_mut(key) else { return };
-        if connection.inbox.len() > most && !connection.read_paused {
+        // A connection before its CONNACK is read piece by piece.
+        let reads = connection.phase != Phase::Lobby && !connection.read_paused;
+        if connection.inbox.len() > most && reads {
             connection.read_paused = true;
             self.commands.push_back(Command::Pause(key));
         }

@@ -25,6 +25,7 @@ mod deliver;
 mod disconnect;
 mod entry;
 mod events;
+mod exchange;
 mod exclusive;
 mod explanation;
 mod fanout;
@@ -175,6 +176,8 @@ pub struct Shard {
     skew: Skew,
     /// Wrong passwords by address, and connections by client.
     guesses: Strikes<IpAddr>,
+    /// New connections, by listener and address.
+    knocks: Strikes<(u16, IpAddr)>,
     flaps: Strikes<Box<str>>,
 }
 
@@ -229,6 +232,7 @@ impl Shard {
             due: Vec::new(),
             reporting: Reporting::default(),
             guesses: Strikes::default(),
+            knocks: Strikes::default(),
             flaps: Strikes::default(),
             skew: Skew::new(settings.seed ^ u64::from(me.0), settings.sys_interval_us > 0),
             clients: Clients::new(me, settings, now),

@@ -21,7 +21,8 @@ pub(super) struct Promises {
 }
 
 impl Shard {
-    /// The CONNACK that lets a client in, as far as it fits.
+    /// The CONNACK that lets a client in, as far as it fits; `proof` is what the end of its
+    /// exchange has for it.
     ///
     /// # Errors
     /// Not even what has to be said fits. Nothing was changed.
@@ -29,6 +30,7 @@ impl Shard {
         &self,
         connect: &Connect<'a>,
         client_id: &'a str,
+        proof: Option<&'a [u8]>,
     ) -> Result<ConnackOut<'a>, Refusal> {
         let settings = &self.clients.settings;
         let protocol = &settings.protocol;
@@ -47,6 +49,9 @@ impl Shard {
             shared_available: protocol.shared_available,
             topic_alias_maximum: settings.limits.topic_alias_maximum,
             server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
+            // [MQTT-4.12.0-5], [MQTT-4.12.0-6]
+            authentication_method: connect.properties.authentication_method,
+            authentication_data: proof,
             ..ConnackOut::default()
         };
         let largest = match connect.properties.maximum_packet_size {

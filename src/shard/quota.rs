@@ -10,8 +10,10 @@ use super::settings::ListenerRules;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Shard, Time};
+use crate::access::{Struck, party};
 use crate::base::Bucket;
 use crate::codec::{Frame, PacketType};
+use std::net::SocketAddr;
 
 /// What a connection has used of its listener's rates.
 #[derive(Default, Debug)]
@@ -73,6 +75,23 @@ impl Shard {
         if stalled == Some(Cause::Quota) {
             self.resume(key);
         }
+    }
+
+    /// Whether one more connection from the address of `peer` may come in now; counts it.
+    pub(super) fn admits_address(&mut self, listener: u16, peer: Option<SocketAddr>) -> bool {
+        let at = usize::from(listener);
+        let tolerance = self.clients.settings.rules.get(at).map(|rules| rules.address_connects);
+        let limited = tolerance.filter(|tolerance| tolerance.most > 0).zip(peer);
+        let Some((tolerance, peer)) = limited else { return true };
+        let (now, key) = (self.clients.now, (listener, party(peer.ip())));
+        let counters = &mut self.clients.counters;
+        let struck = match self.knocks.is_banned(&key, now) {
+            true => Struck::TooOften,
+            false => self.knocks.strike(key, tolerance, now),
+        };
+        counters.strikes_uncounted += u64::from(struck == Struck::Uncounted);
+        counters.connects_over_rate += u64::from(struck == Struck::TooOften);
+        struck != Struck::TooOften
     }
 
     /// Whether one more connection of `listener` may be accepted now; counts it.

@@ -2,7 +2,7 @@
 
 use super::placement::{Placement, Route, Rule};
 use super::stats::Board;
-use crate::access::{Network, Policy, is_within};
+use crate::access::{Network, Policy, Tolerance, is_within};
 use crate::base::{Rate, ShardId};
 use crate::codec::{ReasonCode, Version};
 use crate::config::{
@@ -94,6 +94,10 @@ pub struct ListenerRules {
     pub redirect: Option<ReasonCode>,
     /// Connections that one core accepts.
     pub connects: Option<Rate>,
+    /// Connections from one address within a second that are too many for one core.
+    pub address_connects: Tolerance,
+    /// Connections come from proxies, which tell whose they are.
+    pub proxied: bool,
     /// PUBLISH packets of one connection.
     pub messages: Option<Rate>,
     /// Bytes of one connection.
@@ -133,6 +137,15 @@ impl From<&ListenerConfig> for ListenerRules {
                 Redirect::Moved => Some(ReasonCode::SERVER_MOVED),
             },
             connects: Rate::new(listener.connects_per_s, 0),
+            address_connects: Tolerance {
+                most: match listener.address_connects_per_s {
+                    0 => 0,
+                    allowed => allowed.saturating_add(1),
+                },
+                window_s: 1,
+                ban_s: 1,
+            },
+            proxied: !listener.proxy_from.as_slice().is_empty(),
             messages: Rate::new(listener.messages_per_s, listener.messages_burst),
             bytes: Rate::new(listener.bytes_per_s, listener.bytes_burst),
             allow: listener.allow_networks.as_slice().into(),

@@ -3,6 +3,7 @@
 mod access;
 mod capabilities;
 mod connect;
+mod exchange;
 mod flow;
 mod large;
 mod offences;

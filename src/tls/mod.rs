@@ -23,6 +23,7 @@ mod tests;
 pub use connection::{Details, Fault, Tls, WAITING_MAX};
 pub use files::TlsError;
 pub use server::ServerTls;
+pub(crate) use server::default_provider;
 pub use settings::{
     ClientCertificates, Identity, MinimumVersion, TICKET_ROTATION_MAX_S, TlsSettings,
 };

@@ -27,9 +27,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[cfg(not(any(feature = "tls-aws-lc", feature = "tls-ring")))]
 compile_error!("`server` needs somebody for its cryptography: `tls-aws-lc` or `tls-ring`");
 #[cfg(feature = "tls-aws-lc")]
-pub(super) use rustls::crypto::aws_lc_rs::default_provider;
+pub(crate) use rustls::crypto::aws_lc_rs::default_provider;
 #[cfg(all(feature = "tls-ring", not(feature = "tls-aws-lc")))]
-pub(super) use rustls::crypto::ring::default_provider;
+pub(crate) use rustls::crypto::ring::default_provider;
 
 /// Application protocols that are accepted: MQTT, and HTTP for WebSocket.
 const PROTOCOLS: [&[u8]; 2] = [b"mqtt", b"http/1.1"];

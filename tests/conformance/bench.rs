@@ -1,11 +1,13 @@
 //! The stage without sockets: shards under virtual time.
 
 use crate::play::{Cut, Seen, Stage, from_bytes};
+use corelane::access::{Policy, Users};
 use corelane::base::Time;
 use corelane::config;
 use corelane::mesh::{self, MeshSettings};
 use corelane::shard::{Command, ConnectionKey, Settings, Shard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 struct Line {
     at: usize,
@@ -19,6 +21,12 @@ pub struct Bench {
     lines: BTreeMap<String, Line>,
     opened: usize,
     now: Time,
+    users: Option<Users>,
+}
+
+/// The users of the vectors that have a password file.
+fn users() -> Users {
+    Users::parse(include_str!("../data/users.txt")).expect("a valid file")
 }
 
 /// Rounds without any movement after which all is said.
@@ -32,11 +40,14 @@ impl Bench {
     pub fn new(count: usize, text: &str) -> Bench {
         let now = Time(1_000_000);
         let config = config::parse(text).unwrap_or_else(|faults| panic!("{faults:?} in {text}"));
+        let users = config.access.password_file.given().map(|_| users());
+        let policy = Policy { asks: [users.is_some()].into(), ..Policy::default() };
         let settings = Settings::configured(&config, count, [1, 2]);
+        let settings = Settings { policy: Arc::new(policy), ..settings };
         let ends = mesh::build(count, MeshSettings::default());
         let shard = |end| Shard::new(settings.clone(), end, now);
         let shards = ends.into_iter().map(shard).collect();
-        Bench { shards, lines: BTreeMap::new(), opened: 0, now }
+        Bench { shards, lines: BTreeMap::new(), opened: 0, now, users }
     }
 
     fn settle(&mut self) {
@@ -69,6 +80,11 @@ impl Bench {
                 }
                 Command::Adopt(key, name) => {
                     arrived.push((key, name.downcast::<String>().expect("what was carried")));
+                }
+                Command::Judge(key, credentials) => {
+                    let users = self.users.as_ref().expect("nobody else is asked");
+                    let step = credentials.step.as_ref().expect("vectors show no passwords");
+                    shard.judged(key, users.step(step, "nonce"));
                 }
                 Command::Close(key) => closing.push(key),
                 _ => {}

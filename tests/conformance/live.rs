@@ -31,7 +31,9 @@ impl Broker {
         let address = free.local_addr().expect("bound");
         drop(free);
         let path = std::env::temp_dir().join(format!("corelane-vectors-{}", address.port()));
-        std::fs::write(&path, config(&address.to_string())).expect("a file can be written");
+        let users = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/users.txt");
+        let config = config(&address.to_string()).replace("users.txt", users);
+        std::fs::write(&path, config).expect("a file can be written");
         let process = Command::new(env!("CARGO_BIN_EXE_corelane"))
             .args(["--shards", "2", "--config"])
             .arg(&path)

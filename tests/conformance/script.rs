@@ -45,6 +45,7 @@ pub struct Vector {
 }
 
 const FILES: &[&str] = &[
+    include_str!("vectors/auth.txt"),
     include_str!("vectors/connect.txt"),
     include_str!("vectors/publish.txt"),
     include_str!("vectors/subscribe.txt"),

@@ -3,29 +3,39 @@
 use super::super::Live;
 use super::wire::{Client, Wire, id, message, read, v5};
 use super::{Bench, Settings};
-use crate::access::{Acl, Credentials, Identity, Pattern, Policy, Rule, Tolerance, Verdict, Who};
+use crate::access::{
+    Acl, Ban, Credentials, Group, Identity, Pattern, Policy, Rule, Tolerance, Verdict, Who,
+};
 use crate::access::{Action, Effect};
 use crate::codec::{
     ConnectOut, ConnectProperties, Packet, QoS, ReasonCode, UnsubscribeOut, Version, Will,
 };
+use crate::config::ListenerConfig;
 use crate::shard::DropCause;
+use crate::shard::access::Introduction;
+use crate::shard::settings::ListenerRules;
 use std::sync::Arc;
 
 /// What the tests' judge says: the password is "right", and users with a dash are in a group.
 pub(super) fn verdict(credentials: &Credentials) -> Verdict {
+    if let Some(step) = &credentials.step {
+        return super::exchange::users().step(step, "server-nonce");
+    }
     let user = credentials.user.clone().unwrap_or_default();
     match credentials.password.as_deref() {
         Some(b"right") => {
             let groups = user.split_once('-').map(|(_, group)| Box::from(group));
             let lasts_s = (&*user == "brief").then_some(60);
             let groups = groups.into_iter().collect();
-            let clients = (&*user == "narrow").then(|| crate::access::ClientPattern::new("n-*"));
+            let clients =
+                (&*user == "narrow").then(|| [crate::access::ClientPattern::new("n-*")].into());
             Verdict::Proven(Box::new(Identity {
                 user,
                 groups,
                 lasts_s,
                 clients,
                 acl: Acl::default(),
+                proof: None,
             }))
         }
         Some(b"later") => Verdict::Busy,
@@ -51,7 +61,8 @@ fn allow(action: Action, topics: &[&str]) -> Rule {
 /// Names are checked, and `rules` hold.
 fn guarded(settings: &mut Settings, anonymous: bool, rules: Vec<Rule>) {
     settings.anonymous = vec![anonymous];
-    settings.policy = Arc::new(Policy { acl: Acl::new(rules), asks: true, ..Policy::default() });
+    settings.policy =
+        Arc::new(Policy { acl: Acl::new(rules), asks: [true].into(), ..Policy::default() });
 }
 
 /// Gives a shard other rules.
@@ -316,7 +327,11 @@ fn an_identity_can_name_its_client_ids_and_its_end() {
 
 #[test]
 fn who_is_banned_is_refused_whatever_it_can_prove() {
-    let ban = |who: Who| Policy { bans: vec![who], asks: true, ..Policy::default() };
+    let ban = |who: Who| Policy {
+        bans: vec![Ban { who, until_s: None }],
+        asks: [true].into(),
+        ..Policy::default()
+    };
     let user = Who { users: vec!["mallory".into()], ..Who::default() };
     let mut wire = Wire::new(|s| s.policy = Arc::new(ban(user.clone())));
     assert_eq!(wire.refused(&named("a", "mallory", "right")), ReasonCode::BANNED);
@@ -333,7 +348,7 @@ fn who_is_banned_is_refused_whatever_it_can_prove() {
 #[test]
 fn guessing_keeps_an_address_out_before_it_can_ask_again() {
     let tolerance = Tolerance { most: 3, window_s: 60, ban_s: 300 };
-    let policy = Policy { asks: true, guesses: tolerance, ..Policy::default() };
+    let policy = Policy { asks: [true].into(), guesses: tolerance, ..Policy::default() };
     let mut wire = Wire::new(|s| s.policy = Arc::new(policy.clone()));
     let foe = Some("192.0.2.1:5000".parse().expect("an address"));
     let friend = Some("192.0.2.2:5000".parse().expect("an address"));
@@ -373,4 +388,98 @@ fn a_client_that_connects_too_often_is_kept_out_for_a_while() {
     wire.five("calm");
     wire.wait_s(121);
     wire.five("nervous");
+}
+
+#[test]
+fn a_ban_ends_at_its_time() {
+    let who = Who { users: vec!["ann".into()], ..Who::default() };
+    let bans = vec![Ban { who, until_s: Some(1_000_100) }];
+    let policy = Policy { bans, asks: [true].into(), origin_s: 1_000_000, ..Policy::default() };
+    let mut wire = Wire::new(|s| s.policy = Arc::new(policy.clone()));
+    wire.wait_s(98);
+    assert_eq!(wire.refused(&named("a", "ann", "right")), ReasonCode::BANNED);
+    wire.wait_s(2);
+    wire.connect(&named("a", "ann", "right"));
+}
+
+#[test]
+fn groups_of_the_configuration_join_those_of_the_user() {
+    // The tests' judge says that ann-red is in the group "red".
+    let group = |name: &str, user: &str| Group { name: name.into(), users: [user.into()].into() };
+    let only = |group: &str, topic: &str| {
+        let who = Who { groups: vec![group.into()], ..Who::default() };
+        Rule { who, ..allow(Action::Publish, &[topic]) }
+    };
+    let rules = vec![only("red", "own"), only("crew", "joined")];
+    let mut wire = Wire::new(|s| guarded(s, false, rules.clone()));
+    let ann = wire.connect(&named("a", "ann-red", "right"));
+    let reason = |wire: &mut Wire, topic: &str| {
+        let answers = wire.publish(ann, &message(topic, QoS::AtLeastOnce, 1, b"x"));
+        match read(&answers[0], ann.version) {
+            Packet::Puback(ack) => !ack.reason.is_error(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(reason(&mut wire, "own") && !reason(&mut wire, "joined"));
+    // As soon as the configuration says so, for clients that are connected, too.
+    change_policy(&mut wire, |policy| policy.groups = vec![group("crew", "ann-red")]);
+    assert!(reason(&mut wire, "own") && reason(&mut wire, "joined"));
+    change_policy(&mut wire, |policy| policy.groups = vec![group("crew", "bob")]);
+    assert!(reason(&mut wire, "own") && !reason(&mut wire, "joined"));
+}
+
+#[test]
+fn who_is_refused_may_be_told_no_more_than_that() {
+    let who = Who { users: vec!["mallory".into()], ..Who::default() };
+    let bans = vec![Ban { who, until_s: None }];
+    let policy = Policy { bans, asks: [true].into(), obscures: true, ..Policy::default() };
+    let mut wire = Wire::new(|s| s.policy = Arc::new(policy.clone()));
+    for (connect, reason) in [
+        (named("a", "ann", "wrong"), ReasonCode::NOT_AUTHORIZED),
+        (named("a", "mallory", "right"), ReasonCode::NOT_AUTHORIZED),
+        (named("m-1", "narrow", "right"), ReasonCode::NOT_AUTHORIZED),
+        (named("a", "ann", "later"), ReasonCode::SERVER_BUSY),
+        (named("a", "ann", "lost"), ReasonCode::SERVER_UNAVAILABLE),
+    ] {
+        let (_, answer) = wire.try_connect(&connect);
+        let Packet::Connack(connack) = read(&answer, Version::V5) else { panic!("{answer:?}") };
+        assert_eq!(connack.reason, reason);
+        let text = connack.reason_string.expect("a text");
+        assert!(reason != ReasonCode::NOT_AUTHORIZED || text == "not authorized", "{text}");
+    }
+}
+
+#[test]
+fn an_address_that_knocks_too_often_is_not_heard_for_a_second() {
+    let rules = |listener: &ListenerConfig| vec![ListenerRules::from(listener)];
+    let limited = ListenerConfig { address_connects_per_s: 3, ..ListenerConfig::default() };
+    let mut wire = Wire::new(|s| s.rules = rules(&limited));
+    let from = |text: &str| Some(text.parse().expect("an address"));
+    let (loud, quiet) = (from("192.0.2.1:5000"), from("192.0.2.2:5000"));
+    for _ in 0..3 {
+        assert!(wire.bench.shards[0].open(0, loud).is_some());
+    }
+    assert!(wire.bench.shards[0].open(0, loud).is_none());
+    assert!(wire.bench.shards[0].open(0, quiet).is_some(), "another address");
+    assert_eq!(wire.counters().connects_over_rate, 1);
+    wire.wait_s(2);
+    assert!(wire.bench.shards[0].open(0, loud).is_some());
+
+    // Behind a proxy its own address says nothing; that of the client does.
+    let network = "192.0.2.0/24";
+    let text = format!("[[listener]]\naddress_connects_per_s = 3\nproxy_from = [\"{network}\"]\n");
+    let config = crate::config::parse(&text).expect("valid");
+    let mut wire = Wire::new(|s| s.rules = rules(&config.listeners[0]));
+    let client =
+        |number: u8| Introduction { peer: from(&format!("10.0.0.{number}:1")), user: None };
+    let shard = &mut wire.bench.shards[0];
+    for number in 0..20 {
+        let key = shard.open(0, loud).expect("the proxy may");
+        assert!(shard.introduce(key, client(number)));
+    }
+    let mut heard = |number| {
+        let key = shard.open(0, loud).expect("the proxy may");
+        shard.introduce(key, client(number))
+    };
+    assert_eq!([heard(0), heard(0), heard(0), heard(1)], [true, true, false, true]);
 }

@@ -5,7 +5,7 @@ use crate::base::{Rate, ShardId};
 use crate::codec::{
     ConnectOut, ConnectProperties, Packet, PublishOut, QoS, ReasonCode, Version, Will,
 };
-use crate::config::{ClientPattern, PropertyText};
+use crate::config::{ClientPattern, Text};
 use crate::shard::Placement;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ fn connect(version: Version, client_id: &str) -> ConnectOut<'_> {
     ConnectOut { version, client_id, clean_start: true, ..ConnectOut::default() }
 }
 
-fn text(text: &str) -> PropertyText {
-    PropertyText::new(text).expect("valid")
+fn text(text: &str) -> Text {
+    Text::new(text).expect("valid")
 }
 
 #[test]
