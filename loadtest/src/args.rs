@@ -1,8 +1,9 @@
 //! What the user typed.
 
 use crate::broker::Running;
+use crate::engine::Target;
 use crate::require::Requirement;
-use crate::scenario::{Kind, Protocol, Scenario, ScenarioError, Shape, find};
+use crate::scenario::{Kind, Protocol, Scenario, ScenarioError, Shape, Transport, find};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ pub struct CommandLine {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Action {
-    /// Run a scenario (S1 to S14, or a TOML file) or a shape against a running broker.
+    /// Run a scenario (S1 to S14-wss, or a TOML file) or a shape against a running broker.
     Run(RunArgs),
     /// Start brokers, run the same load against them in turn and compare.
     Compare(CompareArgs),
@@ -139,12 +140,6 @@ pub struct SpanArgs {
     /// CPUs of the generator, one thread each: 1 or 2,3 or 4-7.
     #[arg(long, value_parser = tuning::cpulist::parse)]
     pub cpus: Option<std::vec::Vec<usize>>,
-    /// User name of all clients.
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Their password.
-    #[arg(long, requires = "user")]
-    pub password: Option<String>,
 }
 
 impl SpanArgs {
@@ -154,18 +149,66 @@ impl SpanArgs {
         scenario.messages = self.messages.or(scenario.messages);
         scenario.warmup_s = self.warmup.unwrap_or(scenario.warmup_s);
         scenario.patience_s = self.patience.unwrap_or(scenario.patience_s);
-        scenario.user = self.user.clone().or(scenario.user.take());
-        scenario.password = self.password.clone().or(scenario.password.take());
         if let Some(cpus) = &self.cpus {
             scenario.cpus.clone_from(cpus);
         }
     }
 }
 
+/// How clients get into the broker, and who they say they are.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DoorArgs {
+    /// What lies between the sockets and MQTT; tcp is nothing [scenario: its own].
+    #[arg(long, value_enum)]
+    pub transport: Option<Transport>,
+    /// TLS: PEM file with the authorities that the broker's certificate must come from.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// TLS, WebSocket: the broker's name, which its certificate must have [its IP address].
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// TLS: do NOT verify the broker's certificate.
+    #[arg(long, conflicts_with = "ca")]
+    pub insecure: bool,
+    /// TLS: PEM file with the certificate that clients show.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// TLS: PEM file with the private key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub key: Option<PathBuf>,
+    /// WebSocket: the path to ask for [/mqtt].
+    #[arg(long)]
+    pub path: Option<String>,
+    /// User name of each client; {i} is its number in its group.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Password of each client; {i} is its number in its group.
+    #[arg(long)]
+    pub password: Option<String>,
+}
+
+impl DoorArgs {
+    /// Overrides a scenario.
+    pub fn apply(&self, scenario: &mut Scenario) {
+        scenario.transport = self.transport.unwrap_or(scenario.transport);
+        scenario.ca = self.ca.clone().or(scenario.ca.take());
+        scenario.server_name = self.server_name.clone().or(scenario.server_name.take());
+        scenario.insecure |= self.insecure;
+        scenario.certificate = self.certificate.clone().or(scenario.certificate.take());
+        scenario.key = self.key.clone().or(scenario.key.take());
+        if let Some(path) = &self.path {
+            scenario.path.clone_from(path);
+        }
+        scenario.user = self.user.clone().or(scenario.user.take());
+        scenario.password = self.password.clone().or(scenario.password.take());
+    }
+}
+
 /// Which load: a scenario or a shape.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
-    /// A shipped scenario (S1 to S14) or a TOML file; without it, the shape that options describe.
+    /// A shipped scenario (S1 to S14-wss) or a TOML file; without it, the shape that options
+    /// describe.
     pub scenario: Option<String>,
     /// The shape.
     #[command(flatten)]
@@ -173,6 +216,12 @@ pub struct LoadArgs {
     /// How long, and where.
     #[command(flatten)]
     pub span: SpanArgs,
+    /// How clients get in.
+    #[command(flatten)]
+    pub door: DoorArgs,
+    /// Leave out this group of the scenario; may be repeated.
+    #[arg(long, value_name = "GROUP")]
+    pub skip: Vec<String>,
 }
 
 impl LoadArgs {
@@ -189,7 +238,16 @@ impl LoadArgs {
             }
             None => shape_scenario(&self.shape.shape()),
         };
+        for name in &self.skip {
+            let before = scenario.groups.len();
+            scenario.groups.retain(|group| group.name != *name);
+            if scenario.groups.len() == before {
+                let what = format!("--skip {name}: no such group");
+                return Err(ScenarioError { source: scenario.name, line: 0, what });
+            }
+        }
         self.span.apply(&mut scenario);
+        self.door.apply(&mut scenario);
         if let Some(rate) = self.shape.rate {
             scenario = scenario.at_rate(rate);
         }
@@ -229,11 +287,14 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// The target for the engine.
-    pub fn target(&self) -> crate::engine::Target {
+    /// The target for the engine, entered as the scenario says.
+    ///
+    /// # Errors
+    /// A file that TLS needs is not there, or not what it should be.
+    pub fn target(&self, scenario: &Scenario) -> Result<Target, String> {
         let name = self.pid.and_then(|pid| crate::process::line(format!("/proc/{pid}/comm")));
         let name = name.unwrap_or_else(|| "broker".into());
-        crate::engine::Target { address: self.address, pid: self.pid, name }
+        Target::new(name, self.address, self.pid, scenario)
     }
 }
 
@@ -277,8 +338,9 @@ pub struct RunArgs {
 pub struct CompareArgs {
     /// A shipped peer (mosquitto, nats-server, rumqttd, rmqttd, aedes), corelane, corelane:N
     /// (shards), corelane=FILE.toml (a configuration of ours), limit (the bare relay), FILE.toml
-    /// (a peer descriptor of yours) or 'name=command line with {port} and {cpu}'. The first that
-    /// is there is what the others are compared with; one that is not installed is skipped.
+    /// (a peer descriptor of yours) or 'name=command line with {port} and {cpu}', where there may
+    /// be {transport} and, for TLS, {certificate}, {key} and {ca}. The first that is there is what
+    /// the others are compared with; one that is not installed is skipped.
     #[arg(long, required_unless_present = "against")]
     pub broker: Vec<String>,
     /// A broker that runs already, after those of `--broker`: IP:PORT or IP:PORT@PID.
@@ -290,7 +352,7 @@ pub struct CompareArgs {
     /// The eight shapes of the budget table instead of the one described.
     #[arg(long, conflicts_with_all = ["scenario", "shape"])]
     pub all: bool,
-    /// Every shipped scenario, S1 to S14, one after the other.
+    /// Every shipped scenario, S1 to S14-wss, one after the other.
     #[arg(long, conflicts_with_all = ["scenario", "shape", "all"])]
     pub shipped: bool,
     /// The load.
@@ -402,12 +464,9 @@ pub struct ReplayArgs {
     /// CPUs of the generator, one thread each: 1 or 2,3 or 4-7.
     #[arg(long, value_parser = tuning::cpulist::parse)]
     pub cpus: Option<std::vec::Vec<usize>>,
-    /// User name of all clients.
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Their password.
-    #[arg(long, requires = "user")]
-    pub password: Option<String>,
+    /// How clients get in.
+    #[command(flatten)]
+    pub door: DoorArgs,
     /// Reports and requirements.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -428,6 +487,9 @@ pub struct IdleArgs {
     /// Seconds to hold them while the broker's CPU is watched.
     #[arg(long, default_value_t = 5)]
     pub hold: u64,
+    /// How clients get in.
+    #[command(flatten)]
+    pub door: DoorArgs,
     /// CPUs of the generator, one thread each.
     #[arg(long, value_parser = tuning::cpulist::parse)]
     pub cpus: Option<std::vec::Vec<usize>>,
@@ -457,6 +519,9 @@ pub struct SoakArgs {
     /// Seed of the random choices.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// How clients get in.
+    #[command(flatten)]
+    pub door: DoorArgs,
     /// CPUs of the generator, one thread each.
     #[arg(long, value_parser = tuning::cpulist::parse)]
     pub cpus: Option<std::vec::Vec<usize>>,
@@ -490,7 +555,33 @@ mod tests {
         assert_eq!((scenario.seconds, &scenario.cpus[..]), (9.0, &[1, 3][..]));
         let shape = load("x run --shape fan-in --peers 7 --rate 100").scenario().expect("valid");
         assert_eq!((shape.groups[1].count, shape.offered()), (7, 100.0));
+        let skipped = load("x run S4 --skip small-publishers").scenario().expect("valid");
+        assert_eq!(skipped.groups.len(), 3);
+        let error = load("x run S4 --skip others").scenario().expect_err("no such group");
+        assert!(error.to_string().contains("no such group"), "{error}");
         let error = load("x run S1 --payload 5").scenario().expect_err("too small");
         assert!(error.to_string().contains("`payload`"), "{error}");
+    }
+
+    #[test]
+    fn the_door_is_told_in_options_and_checked() {
+        let line = "x run S1 --transport wss --ca ca.pem --path /x --user u-{i} --password p";
+        let scenario = load(line).scenario().expect("valid");
+        assert_eq!((scenario.transport, &*scenario.path), (Transport::Wss, "/x"));
+        assert_eq!(scenario.user.as_deref(), Some("u-{i}"));
+        for (options, key) in [
+            ("--ca ca.pem", "`ca`"),
+            ("--transport ws --insecure", "`insecure`"),
+            ("--server-name x", "`server_name`"),
+            ("--transport ws --path mqtt", "`path`"),
+            ("--password p", "`password`"),
+        ] {
+            let error = load(&format!("x run S1 {options}")).scenario().expect_err(options);
+            assert!(error.to_string().contains(key), "{options}: {error}");
+        }
+        for wrong in ["--ca a --insecure", "--certificate a", "--key a", "--transport quic"] {
+            let line = format!("x run S1 --transport tls {wrong}");
+            assert!(CommandLine::try_parse_from(line.split(' ')).is_err(), "{wrong}");
+        }
     }
 }

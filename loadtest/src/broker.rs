@@ -3,10 +3,13 @@
 //! Invariant worth naming: a broker started here is ended here, by its pid, also when a run fails;
 //! it stands in a process group of its own, so that Ctrl-C reaches us first.
 
+use crate::credentials::{CA_FILE, CERTIFICATE_FILE, Credentials, KEY_FILE};
 use crate::peer;
 use crate::process::pin;
+use crate::scenario::{Scenario, Transport};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -28,7 +31,8 @@ const CONFIG_FILE: &str = "broker.toml";
 /// Name of the bare relay, and what stands for its command until the scenario is known.
 pub const LIMIT: &str = "limit";
 
-/// How to start a broker. `{port}`, `{cpu}`, `{dir}` and `{config}` are filled in.
+/// How to start a broker. `{port}`, `{cpu}`, `{dir}`, `{config}` and `{transport}` are filled in,
+/// and, where there is TLS, `{certificate}`, `{key}` and `{ca}`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Descriptor {
     /// What tables call it.
@@ -45,6 +49,10 @@ pub struct Descriptor {
     pub install: Option<String>,
     /// It runs already: nothing is started.
     pub running: Option<Running>,
+    /// What `{transport}` stands for; with none, the transport's name.
+    pub transports: BTreeMap<Transport, String>,
+    /// It is ours, and takes other listeners than plain ones from its configuration alone.
+    pub ours: bool,
 }
 
 /// A broker that somebody else started.
@@ -67,6 +75,9 @@ impl FromStr for Running {
     }
 }
 
+/// How ours is told to listen for plain TCP.
+const PLAIN_LISTENER: &str = "--listen=127.0.0.1:{port}";
+
 /// What corelane runs with unless it is given a file: room for whatever the generator has
 /// outstanding, as the shipped mosquitto descriptor gives it.
 const CORELANE_CONFIG: &str = "[session]
@@ -81,8 +92,17 @@ packet_bytes = 8388608
 impl Descriptor {
     /// A broker that is started with a command line alone.
     pub fn new(name: String, command: Vec<String>) -> Descriptor {
-        let (config, port, ready, install, running) = (None, None, None, None, None);
-        Descriptor { name, command, config, port, ready, install, running }
+        Descriptor {
+            name,
+            command,
+            config: None,
+            port: None,
+            ready: None,
+            install: None,
+            running: None,
+            transports: BTreeMap::new(),
+            ours: false,
+        }
     }
 
     /// A broker that runs already.
@@ -124,9 +144,52 @@ impl Descriptor {
                 peer::names()
             ));
         }
-        let command = ours(corelane, &format!("--cpus {{cpu}} --shards {shards}"));
-        let config = Some(CORELANE_CONFIG.to_owned());
-        Ok(Descriptor { config, ..Descriptor::new(text.to_owned(), command) })
+        let more = format!("--cpus {{cpu}} --shards {shards}");
+        let config = CORELANE_CONFIG.to_owned();
+        Ok(Descriptor::ours(text.to_owned(), corelane, config, &more))
+    }
+
+    /// Ours with this configuration and these further options.
+    fn ours(name: String, corelane: &str, config: String, more: &str) -> Descriptor {
+        let line = format!("--config {{config}} {PLAIN_LISTENER} {more}");
+        let words = line.split_whitespace().map(str::to_owned);
+        let command = std::iter::once(corelane.to_owned()).chain(words).collect();
+        let tls = "tls_certificate = [\"{certificate}\"]\ntls_key = [\"{key}\"]\n";
+        let ws = "websocket = true\n";
+        let transports = BTreeMap::from([
+            (Transport::Tls, tls.to_owned()),
+            (Transport::Ws, ws.to_owned()),
+            (Transport::Wss, format!("{tls}{ws}")),
+        ]);
+        let described = Descriptor::new(name, command);
+        Descriptor { config: Some(config), transports, ours: true, ..described }
+    }
+
+    /// The same broker, told to listen for a transport; `None` where nothing says how.
+    pub fn speaking(&self, transport: Transport) -> Option<Descriptor> {
+        let mut told = self.clone();
+        if self.running.is_some() {
+            return Some(told);
+        }
+        let mentions = |place: &str| {
+            let texts = self.command.iter().chain(&self.config);
+            texts.into_iter().any(|text| text.contains(place))
+        };
+        let text = match self.transports.get(&transport) {
+            Some(text) => text.as_str(),
+            None if self.transports.is_empty() && mentions("{transport}") => transport.name(),
+            None if transport == Transport::Tcp => "",
+            None if transport.is_encrypted() && mentions("{certificate}") => "",
+            None => return None,
+        };
+        if self.ours && transport != Transport::Tcp {
+            told.command.retain(|word| word != PLAIN_LISTENER);
+            let listener = "\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n{transport}";
+            told.config.get_or_insert_default().push_str(listener);
+        }
+        let texts = told.command.iter_mut().chain(&mut told.config);
+        texts.for_each(|place| *place = place.replace("{transport}", text));
+        Some(told)
     }
 
     /// Ours with a file of the user's; its placement is the file's, within the broker's CPU.
@@ -134,7 +197,7 @@ impl Descriptor {
         let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
         let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
         let name = format!("corelane={stem}");
-        Ok(Descriptor { config: Some(text), ..Descriptor::new(name, ours(corelane, "")) })
+        Ok(Descriptor::ours(name, corelane, text, ""))
     }
 
     /// Why it cannot be started here, with the remedy; `None` where its program is found.
@@ -148,26 +211,26 @@ impl Descriptor {
     }
 }
 
-fn ours(corelane: &str, more: &str) -> Vec<String> {
-    let line = format!("--config {{config}} --listen 127.0.0.1:{{port}} {more}");
-    let words = line.split_whitespace().map(str::to_owned);
-    std::iter::once(corelane.to_owned()).chain(words).collect()
-}
-
 /// A broker that runs.
 pub struct Broker {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
     scratch: PathBuf,
+    encrypted: bool,
 }
 
 impl Broker {
-    /// Starts a broker pinned to `cpu` and waits until it accepts connections.
+    /// Starts a broker pinned to `cpu`, told to listen for `transport`, and waits until it accepts
+    /// connections.
     ///
     /// # Errors
-    /// It cannot be started, ends at once or does not listen in time; its log says why.
-    pub fn start(descriptor: &Descriptor, cpu: usize) -> io::Result<Broker> {
+    /// It cannot be started or told, ends at once or does not listen in time; its log says why.
+    pub fn start(descriptor: &Descriptor, transport: Transport, cpu: usize) -> io::Result<Broker> {
+        let descriptor = &descriptor.speaking(transport).ok_or_else(|| {
+            let (name, transport) = (&descriptor.name, transport.name());
+            io::Error::other(format!("{name}: nothing says how it listens for {transport}"))
+        })?;
         let port = descriptor.port.map_or_else(free_port, Ok)?;
         let scratch =
             std::env::temp_dir().join(format!("corelane-loadtest-{}-{port}", std::process::id()));
@@ -177,7 +240,14 @@ impl Broker {
                 .replace("{cpu}", &cpu.to_string())
                 .replace("{dir}", &scratch.to_string_lossy())
                 .replace("{config}", &scratch.join(CONFIG_FILE).to_string_lossy())
+                .replace("{certificate}", &scratch.join(CERTIFICATE_FILE).to_string_lossy())
+                .replace("{key}", &scratch.join(KEY_FILE).to_string_lossy())
+                .replace("{ca}", &scratch.join(CA_FILE).to_string_lossy())
         };
+        let encrypted = transport.is_encrypted();
+        if encrypted {
+            Credentials::new()?.write(&scratch)?;
+        }
         if let Some(config) = &descriptor.config {
             fs::write(scratch.join(CONFIG_FILE), fill(config))?;
         }
@@ -190,7 +260,7 @@ impl Broker {
             io::Error::new(error.kind(), format!("{}: {error}", descriptor.command[0]))
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut broker = Broker { child, address, scratch };
+        let mut broker = Broker { child, address, scratch, encrypted };
         broker.await_listening(descriptor)?;
         Ok(broker)
     }
@@ -214,6 +284,16 @@ impl Broker {
 
     fn said(&self, text: &str) -> bool {
         fs::read_to_string(self.scratch.join("log")).is_ok_and(|log| log.contains(text))
+    }
+
+    /// A scenario whose clients believe this broker's certificate, where it has one, and ask for
+    /// the name that is in it.
+    pub fn believed(&self, scenario: Scenario) -> Scenario {
+        if !self.encrypted {
+            return scenario;
+        }
+        let ca = Some(self.scratch.join(CA_FILE));
+        Scenario { ca, insecure: false, server_name: None, ..scenario }
     }
 
     /// Its process id.
@@ -262,7 +342,7 @@ mod tests {
     fn descriptors_of_each_form() {
         let parse = |text| Descriptor::parse(text, "/bin/corelane");
         let wanted =
-            "/bin/corelane --config {config} --listen 127.0.0.1:{port} --cpus {cpu} --shards 4";
+            "/bin/corelane --config {config} --listen=127.0.0.1:{port} --cpus {cpu} --shards 4";
         assert_eq!(parse("corelane:4").expect("valid").command.join(" "), wanted);
         assert!(parse("mosquitto").expect("valid").config.is_some());
         let own = parse("x=/bin/x --port={port}").expect("valid");
@@ -271,6 +351,34 @@ mod tests {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn a_transport_is_told_where_something_says_how() {
+        let told = |text, transport| {
+            let parsed = Descriptor::parse(text, "/bin/corelane").expect("valid");
+            let told = parsed.speaking(transport)?;
+            Some((told.command.join(" "), told.config.unwrap_or_default()))
+        };
+        let (command, config) = told("corelane", Transport::Wss).expect("ours speaks it");
+        assert!(!command.contains("--listen"), "{command}");
+        let parsed = corelane::config::parse(
+            &config.replace("{port}", "1883").replace("{certificate}", "c").replace("{key}", "k"),
+        );
+        let listener = &parsed.expect("a valid configuration").listeners[0];
+        assert!(listener.websocket && !listener.tls_certificate.as_slice().is_empty());
+        assert!(told("corelane", Transport::Tcp).expect("plain").0.contains("--listen"));
+        let (_, config) = told("mosquitto", Transport::Tls).expect("told");
+        assert!(config.contains("certfile {certificate}\nkeyfile {key}\n"), "{config}");
+        assert!(!told("mosquitto", Transport::Tcp).expect("plain").1.contains("{transport}"));
+        let (command, _) = told("aedes", Transport::Ws).expect("told");
+        assert!(command.contains("--protos ws"), "{command}");
+        assert!(told("x=x --tls {port} {certificate}", Transport::Tls).is_some());
+        for silent in ["limit", "nats-server", "x=x {port}"] {
+            assert!(told(silent, Transport::Tcp).is_some(), "{silent}");
+            assert_eq!(told(silent, Transport::Ws), None, "{silent}");
+        }
+    }
+
     #[test]
     fn an_absent_program_is_named_with_its_remedy() {
         let gone = Descriptor::new("x".into(), vec!["no-such-broker".into()]);

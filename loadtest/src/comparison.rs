@@ -83,7 +83,9 @@ enum Merit {
 impl Merit {
     /// The one that suits the load and is known of every outcome.
     fn of_all<'a, I: Iterator<Item = &'a Outcome>>(all: impl Fn() -> I) -> Merit {
-        let known = |pick: fn(&Outcome) -> Option<f64>| all().all(|one| pick(one).is_some());
+        // What a broker that went away leaves unknown says nothing about the others.
+        let whole = || all().filter(|one| one.partial.is_none());
+        let known = |pick: fn(&Outcome) -> Option<f64>| whole().all(|one| pick(one).is_some());
         if all().any(|outcome| outcome.search.is_some()) {
             Merit::Maximum
         } else if all().any(has_messages) {

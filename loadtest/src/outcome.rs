@@ -243,6 +243,9 @@ pub struct Totals {
     /// Times that a client unsubscribed and subscribed again, in the whole run.
     #[serde(default)]
     pub unsubscribes: u64,
+    /// Clients that were turned away, as they must be, in the whole run.
+    #[serde(default)]
+    pub refused: u64,
     /// Payload bytes received.
     pub received_bytes: u64,
     /// CPU seconds of the broker, where its process is known.
@@ -303,6 +306,9 @@ pub struct GeneratorVerdict {
     pub why: Option<String>,
     /// What helps.
     pub remedy: Option<String>,
+    /// The busiest thread had no time left, whoever else had none.
+    #[serde(default)]
+    pub at_limit: bool,
     /// Share of the window that the busiest thread of the generator ran.
     pub busiest_share: f64,
     /// Share of the window that the busiest thread was ready but other work had its CPU.

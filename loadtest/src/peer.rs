@@ -1,7 +1,9 @@
 //! Peer descriptors: how to start somebody else's broker, as a small TOML file.
 
 use crate::broker::Descriptor;
+use crate::scenario::Transport;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The shipped ones.
@@ -14,7 +16,8 @@ const SHIPPED: &[(&str, &str)] = &[
 ];
 
 /// A descriptor file. `{port}`, `{cpu}`, `{dir}` (a scratch directory) and `{config}` (the file
-/// made of `config`) are filled in wherever they stand.
+/// made of `config`) are filled in wherever they stand; so are `{transport}` and, where there is
+/// TLS, the PEM files `{certificate}`, `{key}` and `{ca}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Peer {
@@ -30,6 +33,10 @@ struct Peer {
     ready: Option<String>,
     /// How to get it, told when it is absent.
     install: Option<String>,
+    /// What `{transport}` stands for with tls, ws or wss (with tcp, nothing); without this table,
+    /// the name of the transport.
+    #[serde(default)]
+    transports: BTreeMap<Transport, String>,
 }
 
 /// The shipped descriptor of that name.
@@ -63,8 +70,9 @@ fn parse(source: &str, text: &str) -> Result<Descriptor, String> {
     if wants_config && peer.config.is_none() {
         return Err(format!("{source}: `command` names {{config}}, but `config` is missing"));
     }
-    let Peer { name, command, config, port, ready, install } = peer;
-    Ok(Descriptor { config, port, ready, install, ..Descriptor::new(name, command) })
+    let Peer { name, command, config, port, ready, install, transports } = peer;
+    let described = Descriptor::new(name, command);
+    Ok(Descriptor { config, port, ready, install, transports, ..described })
 }
 
 /// Where a program is: as given if that is a path, else in PATH, where Debian keeps daemons, or

@@ -1,6 +1,8 @@
 //! What people read: lines and tables.
 
+use crate::door::INSECURE;
 use crate::outcome::{BrokerVerdict, Distribution, Outcome, Try};
+use crate::scenario::Transport;
 use std::fmt::Write;
 
 /// One outcome for people.
@@ -9,14 +11,18 @@ pub fn text(outcome: &Outcome) -> String {
     let label = if outcome.label.is_empty() { "" } else { " · " };
     let _ = writeln!(
         text,
-        "{}{label}{} against {} at {}, {:.1} s{}",
+        "{}{label}{} against {} at {}{}, {:.1} s{}",
         outcome.scenario.name,
         outcome.label,
         outcome.versions.broker,
         outcome.place.address,
+        over(outcome),
         outcome.window.seconds(),
         if outcome.window.warmed_up { "" } else { " (the load had not settled before)" },
     );
+    if outcome.scenario.insecure {
+        let _ = writeln!(text, "  {INSECURE}");
+    }
     figures(outcome, &mut text);
     let _ = writeln!(text, "  latency {}", quantiles(&outcome.latency));
     if outcome.ack.count > 0 {
@@ -30,6 +36,13 @@ pub fn text(outcome: &Outcome) -> String {
     }
     let _ = write!(text, "  {}", verdict(outcome));
     text
+}
+
+fn over(outcome: &Outcome) -> String {
+    match outcome.scenario.transport {
+        Transport::Tcp => String::new(),
+        transport => format!(" over {}", transport.name()),
+    }
 }
 
 fn figures(outcome: &Outcome, text: &mut String) {
@@ -94,6 +107,12 @@ fn findings(outcome: &Outcome, text: &mut String) {
             "  {} connects, {} of them reconnects, {} sessions resumed, {} taken over",
             totals.connects, totals.reconnects, totals.resumed, totals.takeovers,
         );
+    }
+    if totals.refused > 0 {
+        let _ = writeln!(text, "  {} turned away, as they must be", totals.refused);
+    }
+    if outcome.generator.at_limit && !outcome.generator.bottleneck {
+        let _ = writeln!(text, "  the generator was at its limit, too: rates may be its own");
     }
     if totals.unsubscribes > 0 {
         let _ = writeln!(text, "  {} times unsubscribed and back", totals.unsubscribes);

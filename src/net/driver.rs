@@ -305,10 +305,12 @@ impl Driver {
     /// Whether there is something to do: events to reap, completions that [`Driver::submit`]
     /// would bring, or sockets that wait for buffers.
     pub fn has_completions(&mut self) -> bool {
-        !self.released.is_empty()
-            || !self.starved.is_empty()
-            || self.ring.ready() > 0
-            || self.ring.has_deferred()
+        self.is_reapable() || self.ring.has_deferred()
+    }
+
+    /// Whether there is something to do without the kernel.
+    fn is_reapable(&mut self) -> bool {
+        !self.released.is_empty() || !self.starved.is_empty() || self.ring.ready() > 0
     }
 
     /// Whether `completions` can be reaped without asking the kernel.
@@ -317,14 +319,15 @@ impl Driver {
     }
 
     /// As [`Driver::submit`], then blocks the thread until there is a completion (a write to the
-    /// watched eventfd is one) or `at_most` has passed; returns at once when
-    /// [`Driver::has_completions`].
+    /// watched eventfd is one) or `at_most` has passed; returns at once when there is something to
+    /// reap. Work that the kernel has put off it does itself before it waits; its flag for that may
+    /// stay set when there is none left, and must not keep a core awake.
     ///
     /// # Errors
     /// As [`Driver::submit`].
     pub fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         self.feed_starved();
-        if self.has_completions() {
+        if self.is_reapable() {
             return self.ring.enter();
         }
         self.ring.wait(1, at_most)

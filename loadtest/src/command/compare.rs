@@ -10,6 +10,7 @@ use super::{Done, Result, limit, relay, run};
 use crate::args::{CompareArgs, checked, shape_scenario};
 use crate::broker::{Broker, Descriptor, LIMIT, Running};
 use crate::comparison::{self, Row, Run};
+use crate::door::INSECURE;
 use crate::engine::Target;
 use crate::outcome::Outcome;
 use crate::report::{thousands, verdict};
@@ -22,6 +23,9 @@ use corelane::runtime::{Requests, Stopping};
 /// The request is wrong; a broker that does not start is a failed run.
 pub fn compare(args: &CompareArgs, requests: &Requests) -> Result<Done> {
     let descriptors = present(args)?;
+    if args.load.door.insecure && !args.against.is_empty() {
+        eprintln!("WARNING: {INSECURE}");
+    }
     let findings = Findings::new(&args.output);
     let mut comparison = Comparison { args, descriptors, requests, findings, rows: Vec::new() };
     for scenario in scenarios(args)? {
@@ -75,8 +79,9 @@ impl Comparison<'_> {
     /// All rounds of one load. Returns the smallest of the brokers' largest rates, 0 where none
     /// was looked for or found.
     fn side_by_side(&mut self, scenario: &Scenario) -> Result<f64> {
-        let outcomes = rounds(self.args, &self.descriptors, scenario, self.requests);
-        let named = self.descriptors.iter().map(|one| one.name.as_str()).zip(&outcomes);
+        let descriptors = self.speaking(scenario);
+        let outcomes = rounds(self.args, &descriptors, scenario, self.requests);
+        let named = descriptors.iter().map(|one| one.name.as_str()).zip(&outcomes);
         let compared = comparison::rows(&scenario.name, &named.collect::<Vec<_>>());
         let maxima =
             outcomes.iter().map(|runs| comparison::maximum(runs)).filter(|rate| *rate > 0.0);
@@ -94,6 +99,20 @@ impl Comparison<'_> {
             self.rows.push(row);
         }
         Ok(smallest)
+    }
+
+    /// The brokers that can be told to listen for the scenario's transport; the others are named.
+    fn speaking(&self, scenario: &Scenario) -> Vec<Descriptor> {
+        let (mut speaking, transport) = (self.descriptors.clone(), scenario.transport);
+        speaking.retain(|descriptor| {
+            let speaks = descriptor.speaking(transport).is_some();
+            if !speaks {
+                let (name, transport) = (&descriptor.name, transport.name());
+                eprintln!("{name} skipped: nothing says how it listens for {transport}");
+            }
+            speaks
+        });
+        speaking
     }
 }
 
@@ -128,6 +147,7 @@ fn scenarios(args: &CompareArgs) -> Result<Vec<Scenario>> {
     };
     for scenario in &mut scenarios {
         args.load.span.apply(scenario);
+        args.load.door.apply(scenario);
         if scenario.cpus.is_empty() {
             scenario.cpus = vec![args.load_cpu];
         }
@@ -184,12 +204,14 @@ fn once(
         (scenario.clone(), descriptor.clone())
     };
     if let Some(Running { address, pid }) = descriptor.running {
-        let target = Target { address, pid, name: descriptor.name };
+        let target = Target::new(descriptor.name, address, pid, &scenario)?;
         return tried(&scenario, &target, requests, label);
     }
-    let broker = Broker::start(&descriptor, cpu).map_err(|error| error.to_string())?;
+    let broker = Broker::start(&descriptor, scenario.transport, cpu);
+    let broker = broker.map_err(|error| error.to_string())?;
+    let scenario = broker.believed(scenario);
     let name = descriptor.name.clone();
-    let target = Target { address: broker.address, pid: Some(broker.pid()), name };
+    let target = Target::new(name, broker.address, Some(broker.pid()), &scenario)?;
     tried(&scenario, &target, requests, label)
 }
 

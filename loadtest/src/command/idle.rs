@@ -27,7 +27,8 @@ pub fn idle(args: &IdleArgs, requests: &Requests) -> Result<Done> {
     let pid = args.target.pid.ok_or("idle needs --pid, the broker's process")?;
     let before = Memory::of(pid)?;
     let scenario = crate::args::checked(scenario(args))?;
-    let outcome = run::once(&scenario, &args.target.target(), requests, "");
+    let target = super::target(&args.target, &scenario)?;
+    let outcome = run::once(&scenario, &target, requests, "");
     // While the clients hold: the last second of the window.
     let held = outcome.series.iter().rfind(|second| second.in_window);
     let resident = held.and_then(|second| second.broker_resident).unwrap_or(before.resident);
@@ -73,7 +74,7 @@ fn scenario(args: &IdleArgs) -> Scenario {
         connecting: 256,
         ..Group::default()
     };
-    Scenario {
+    let mut scenario = Scenario {
         name: "idle".into(),
         seconds: args.hold.max(1) as f64,
         warmup_s: 0.0,
@@ -81,5 +82,7 @@ fn scenario(args: &IdleArgs) -> Scenario {
         cpus: args.cpus.clone().unwrap_or_default(),
         groups: vec![group],
         ..Scenario::default()
-    }
+    };
+    args.door.apply(&mut scenario);
+    scenario
 }

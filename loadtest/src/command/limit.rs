@@ -4,7 +4,7 @@ use super::{Done, Result, relay, run};
 use crate::args::LimitArgs;
 use crate::broker::{Broker, Descriptor};
 use crate::engine::Target;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Transport};
 use corelane::runtime::Requests;
 
 /// Runs and prints.
@@ -16,9 +16,9 @@ pub fn limit(args: &LimitArgs, requests: &Requests) -> Result<Done> {
     if scenario.cpus.is_empty() {
         scenario.cpus = vec![args.load_cpu];
     }
-    let broker = Broker::start(&descriptor(&scenario)?, args.broker_cpu)?;
-    let target =
-        Target { address: broker.address, pid: Some(broker.pid()), name: "bare relay".into() };
+    let broker = Broker::start(&descriptor(&scenario)?, Transport::Tcp, args.broker_cpu)?;
+    let name = "bare relay".into();
+    let target = Target::new(name, broker.address, Some(broker.pid()), &scenario)?;
     let mut done = Done::Passed;
     run::series(&scenario, &target, requests, |outcome| {
         run::print(&outcome, args.json)?;

@@ -11,9 +11,11 @@ mod replay;
 mod run;
 mod soak;
 
-use crate::args::{Action, ScenariosArgs};
+use crate::args::{Action, ScenariosArgs, TargetArgs};
+use crate::door::INSECURE;
+use crate::engine::Target;
 use crate::outcome::Outcome;
-use crate::scenario::{SHIPPED, find};
+use crate::scenario::{SHIPPED, SHIPPED_NAMES, Scenario, find};
 use corelane::runtime::{Requests, SignalThread};
 use std::error::Error;
 use std::sync::Arc;
@@ -81,15 +83,24 @@ pub fn perform(action: &Action) -> Result<Done> {
     }
 }
 
+/// A running broker to be entered as the scenario says; warns where nobody looks at who it is.
+fn target(args: &TargetArgs, scenario: &Scenario) -> Result<Target> {
+    if scenario.insecure {
+        eprintln!("WARNING: {INSECURE}");
+    }
+    Ok(args.target(scenario)?)
+}
+
 fn scenarios(args: &ScenariosArgs) -> Result<Done> {
     let Some(name) = &args.name else {
         for (name, _) in SHIPPED {
-            println!("{name:<4} {}", find(name)?.about);
+            println!("{name:<7} {}", find(name)?.about);
         }
         return Ok(Done::Passed);
     };
     let known = SHIPPED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-    let (_, text) = known.ok_or_else(|| format!("{name}: no shipped scenario; use S1 to S14"))?;
+    let unknown = || format!("{name}: no shipped scenario; use {SHIPPED_NAMES}");
+    let (_, text) = known.ok_or_else(unknown)?;
     print!("{text}");
     Ok(Done::Passed)
 }

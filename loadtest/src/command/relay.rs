@@ -10,7 +10,7 @@ use super::{Done, Result};
 use crate::args::RelayArgs;
 use crate::plan::Plan;
 use crate::process;
-use crate::scenario::{Protocol, Role, Scenario};
+use crate::scenario::{Protocol, Role, Scenario, Transport};
 use corelane::codec::{
     Connack, Packet, ReasonCode, Version, decode, encode_pingresp, encode_suback, frame,
 };
@@ -258,6 +258,10 @@ impl Relay {
 /// # Errors
 /// What a relay without MQTT cannot do.
 pub fn relayed(scenario: &Scenario) -> std::result::Result<Scenario, String> {
+    if scenario.transport != Transport::Tcp {
+        let transport = scenario.transport.name();
+        return Err(format!("the relay speaks plain TCP, not {transport}; use --transport tcp"));
+    }
     let mut relayed = scenario.clone();
     for group in &mut relayed.groups {
         let name = &group.name;

@@ -24,10 +24,11 @@ pub fn replay(args: &ReplayArgs, requests: &Requests) -> Result<Done> {
     drop(recording);
     laid.scenario.patience_s = args.patience;
     laid.scenario.cpus = args.cpus.clone().unwrap_or_default();
-    (laid.scenario.user, laid.scenario.password) = (args.user.clone(), args.password.clone());
+    args.door.apply(&mut laid.scenario);
+    let target = &super::target(&args.target, &crate::args::checked(laid.scenario.clone())?)?;
     let progress = Progress::new(&laid.scenario.name);
     let mut watch = |live: engine::Live<'_>| progress.show(live);
-    let (target, watch) = (&args.target.target(), &mut watch);
+    let watch = &mut watch;
     let label = match (args.rate, args.copies) {
         (1.0, 1) => String::new(),
         (rate, copies) => format!("rate ×{rate}, {copies} copies"),

@@ -20,7 +20,8 @@ pub fn run(args: &RunArgs, requests: &Requests) -> Result<Done> {
         scenario.cpus = vec![cpu];
     }
     let mut findings = Findings::new(&args.output);
-    series(&scenario, &args.target.target(), requests, |outcome| {
+    let target = super::target(&args.target, &scenario)?;
+    series(&scenario, &target, requests, |outcome| {
         print(&outcome, args.output.json)?;
         findings.take(outcome);
         Ok(())

@@ -38,7 +38,7 @@ struct Soak {
 pub fn soak(args: &SoakArgs, requests: &Requests) -> Result<Done> {
     let pid = args.target.pid.ok_or("soak needs --pid, the broker's process")?;
     let scenario = crate::args::checked(scenario(args))?;
-    let target = args.target.target();
+    let target = super::target(&args.target, &scenario)?;
     let mut memories = Vec::new();
     let mut done = Done::Passed;
     for (label, seconds) in
@@ -127,7 +127,7 @@ pub fn scenario(args: &SoakArgs) -> Scenario {
     if idle > 0 {
         groups.push(Group { name: "idle".into(), count: idle, ..Group::default() });
     }
-    Scenario {
+    let mut scenario = Scenario {
         name: "soak".into(),
         version: Protocol::V5,
         seed: args.seed,
@@ -135,5 +135,7 @@ pub fn scenario(args: &SoakArgs) -> Scenario {
         patience_s: 20.0,
         groups,
         ..Scenario::default()
-    }
+    };
+    args.door.apply(&mut scenario);
+    scenario
 }

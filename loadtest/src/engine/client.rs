@@ -3,11 +3,13 @@
 use super::core::Shared;
 use super::player::Player;
 use super::publisher::Publisher;
+use crate::layer::Layer;
 use crate::plan::Member;
 use crate::traffic::Greeting;
 use crate::truth::Stream;
 use corelane::net::SocketKey;
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Where a connection stands.
@@ -17,6 +19,8 @@ pub enum State {
     Absent,
     /// CONNECT is on its way.
     Connecting,
+    /// It is at the door and will not come as far as CONNECT.
+    Knocking,
     /// So many SUBACKs are due; in a replay an UNSUBACK may be meant.
     Subscribing(usize),
     /// All is set.
@@ -55,6 +59,8 @@ pub struct Client {
     pub out: Vec<u8>,
     /// The begin of a packet whose end has not come.
     pub carry: Vec<u8>,
+    /// What lies between its packets and its socket, where that is not plain TCP.
+    pub layer: Option<Box<Layer>>,
     /// How it greets the broker.
     pub greeting: Greeting,
     /// What it sends.
@@ -69,6 +75,46 @@ impl Client {
     /// Whether it follows intended times.
     pub fn is_open_loop(&self) -> bool {
         self.player.is_some() || self.publisher.as_ref().is_some_and(|one| one.is_open())
+    }
+
+    /// What its socket is to send next; packets wait where a handshake goes on.
+    #[inline]
+    pub fn outgoing(&mut self) -> Vec<u8> {
+        match &mut self.layer {
+            None => mem::take(&mut self.out),
+            Some(layer) => layer.pull(&mut self.out),
+        }
+    }
+
+    /// What its socket is to send last: what waits, and the end of every layer.
+    pub fn last_words(&mut self) -> Vec<u8> {
+        let mut bytes = self.outgoing();
+        if let Some(layer) = &mut self.layer {
+            layer.close();
+            bytes.append(&mut layer.pull(&mut self.out));
+        }
+        bytes
+    }
+
+    /// Takes a sent buffer's memory back; tells whether nothing more waits to be sent.
+    #[inline]
+    pub fn sent(&mut self, buffer: Vec<u8>) -> bool {
+        let busy = self.publisher.is_some() || self.receiver.is_some();
+        match &mut self.layer {
+            None if self.out.is_empty() => {
+                if busy {
+                    self.out = buffer;
+                }
+                true
+            }
+            None => false,
+            Some(layer) => {
+                if busy {
+                    layer.reuse(buffer);
+                }
+                self.out.is_empty() && !layer.owes()
+            }
+        }
     }
 
     /// The name of its socket in this thread's driver.

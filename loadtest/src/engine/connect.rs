@@ -8,7 +8,7 @@ use super::control::Phase;
 use super::core::{Core, writing};
 use crate::outcome::BrokerVerdict;
 use crate::plan::expand;
-use crate::scenario::Group;
+use crate::scenario::{Group, Manner};
 use crate::traffic::Greeting;
 use corelane::base::{PacketId, Prng};
 use corelane::codec::{
@@ -22,9 +22,13 @@ use std::cmp::Reverse;
 const FILTERS_PER_PACKET: usize = 64;
 
 impl Core {
-    /// Queues every client's first connect, from `now_ns` on.
-    pub fn queue_all(&mut self, now_ns: u64) {
+    /// Queues every client's first connect, from `now_ns` on: of those that must not get in, or of
+    /// all others.
+    pub fn queue_all(&mut self, now_ns: u64, unwelcome: bool) {
         for index in 0..self.clients.len() {
+            if self.is_unwelcome(index as u32) != unwelcome {
+                continue;
+            }
             if self.clients[index].player.is_some() {
                 self.cue(index as u32);
                 continue;
@@ -72,7 +76,14 @@ impl Core {
         client.state = State::Connecting;
         client.carry.clear();
         client.out.clear();
-        let mut prng = Prng::new(shared.scenario.seed);
+        // What a client draws stays its own when it comes back; what its layer draws does not.
+        let seed = shared.scenario.seed.wrapping_add(client.member as u64);
+        client.layer = shared.door.layer(seed ^ u64::from(client.generation) << 40);
+        let manner = group.manner;
+        if manner != Manner::Connect {
+            return self.knock(index, manner);
+        }
+        let mut prng = Prng::new(seed);
         let name = match &group.client_id {
             Some(pattern) => expand(pattern, planned.number, 0, &mut prng),
             None => format!("{}-{}-{}", shared.run, group.name, planned.number),
@@ -86,6 +97,10 @@ impl Core {
             payload: will.payload.as_bytes(),
             ..Will::default()
         });
+        let mut said = |pattern: &String| expand(pattern, planned.number, 0, &mut prng);
+        let user = group.user.as_ref().or(shared.scenario.user.as_ref()).map(&mut said);
+        let password = group.password.as_ref().or(shared.scenario.password.as_ref());
+        let password = password.map(&mut said);
         let expiry = (version == Version::V5 && expiry_s > 0).then_some(expiry_s);
         let connect = Connect {
             version,
@@ -93,8 +108,8 @@ impl Core {
             keep_alive: keep_alive_s,
             client_id: &name,
             will,
-            username: shared.scenario.user.as_deref(),
-            password: shared.scenario.password.as_ref().map(|word| word.as_bytes()),
+            username: user.as_deref(),
+            password: password.as_ref().map(|word| word.as_bytes()),
             properties: ConnectProperties { session_expiry: expiry, ..Default::default() },
         };
         connect.encode(&mut client.out);
@@ -108,6 +123,13 @@ impl Core {
         connack: &Connack<'_>,
         now_ns: u64,
     ) -> Result<(), String> {
+        if self.is_unwelcome(index) {
+            match connack.reason.is_error() {
+                true => self.turned_away(index),
+                false => self.let_in(index),
+            }
+            return Ok(());
+        }
         if connack.reason.is_error() {
             let what = format!("{}: {}", self.name(index), connack.reason);
             self.fail(BrokerVerdict::Refused(what));
@@ -236,6 +258,9 @@ impl Core {
         let state = client.state;
         if matches!(state, State::Closing | State::Absent) || self.phase == Phase::Leave {
             return;
+        }
+        if self.is_unwelcome(index) {
+            return self.turned_away(index);
         }
         let who = self.name(index);
         let how = error.map_or("the broker closed the connection".to_owned(), |e| e.to_string());

@@ -58,6 +58,8 @@ pub struct Meter {
     pub takeovers: AtomicU64,
     /// Times that a client unsubscribed.
     pub unsubscribes: AtomicU64,
+    /// Clients that were turned away, as they must be.
+    pub refused: AtomicU64,
     /// Largest lag since the reader last took it, nanoseconds.
     pub lag_ns: AtomicU64,
     /// The thread's id.

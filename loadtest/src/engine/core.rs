@@ -5,6 +5,7 @@ use super::control::{Control, Failure, Meter, Phase};
 use super::player::Player;
 use super::publisher::{Publisher, Writing};
 use super::whim::Whims;
+use crate::door::Door;
 use crate::measure::{self, Latency};
 use crate::outcome::{BrokerVerdict, Truth};
 use crate::plan::Plan;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub plan: Arc<Plan>,
     /// Phase and meters.
     pub control: Arc<Control>,
+    /// How clients get in.
+    pub door: Door,
     /// Payload bytes behind the stamp.
     pub pattern: Arc<[u8]>,
     /// Part of the client identifiers, so that runs do not meet.
@@ -50,6 +53,7 @@ pub struct Tally {
     pub old: u64,
     pub takeovers: u64,
     pub unsubscribes: u64,
+    pub refused: u64,
 }
 
 /// Connects of one group that wait for their turn.
@@ -86,6 +90,8 @@ pub struct Core {
     pub sleepers: VecDeque<(u64, u32, u32)>,
     /// Slow readers that are to stop reading.
     pub tired: Vec<u32>,
+    /// What layers took apart, to be read.
+    pub plain: Vec<u8>,
     /// Sockets to be closed at once.
     pub closing: Vec<SocketKey>,
     /// What clients will do at random.
@@ -134,6 +140,7 @@ impl Core {
             pings: BinaryHeap::new(),
             sleepers: VecDeque::new(),
             tired: Vec::new(),
+            plain: Vec::new(),
             closing: Vec::new(),
             whims,
             tally: Tally::default(),
@@ -274,6 +281,7 @@ impl Core {
         meter.old.store(tally.old, Relaxed);
         meter.takeovers.store(tally.takeovers, Relaxed);
         meter.unsubscribes.store(tally.unsubscribes, Relaxed);
+        meter.refused.store(tally.refused, Relaxed);
         if self.lag_max_ns > 0 {
             meter.lag_ns.fetch_max(std::mem::take(&mut self.lag_max_ns), Relaxed);
         }
@@ -319,6 +327,7 @@ fn client(shared: &Shared, member: usize) -> Client {
         parked: false,
         out: Vec::new(),
         carry: Vec::new(),
+        layer: None,
         greeting: greeting(shared.scenario.version, group),
         publisher: publisher.map(Box::new),
         receiver: receiver.map(Box::new),

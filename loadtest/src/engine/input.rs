@@ -19,7 +19,33 @@ use std::sync::atomic::Ordering::Relaxed;
 const PACKET_MAX: usize = usize::MAX;
 
 impl Core {
-    /// Bytes came in for a client.
+    /// Bytes came in for a client whose packets are not plain on the wire.
+    pub fn unwrap(&mut self, index: u32, bytes: &[u8]) {
+        let client = &mut self.clients[index as usize];
+        let Some(layer) = &mut client.layer else { return };
+        let mut plain = std::mem::take(&mut self.plain);
+        let taken = layer.receive(bytes, &mut plain);
+        if layer.owes() || !client.out.is_empty() {
+            self.mark(index);
+        }
+        if !plain.is_empty() {
+            self.received(index, &plain);
+        }
+        plain.clear();
+        self.plain = plain;
+        if let Err(what) = taken {
+            if self.is_unwelcome(index) {
+                return self.turned_away(index);
+            }
+            let who = format!("{}: {what}", self.name(index));
+            self.fail(match self.clients[index as usize].state {
+                State::Connecting => BrokerVerdict::Refused(who),
+                _ => BrokerVerdict::Misbehaved(who),
+            });
+        }
+    }
+
+    /// Packets, or parts of them, came in for a client.
     pub fn received(&mut self, index: u32, bytes: &[u8]) {
         let now_ns = self.shared.control.now_ns();
         let mut carry = std::mem::take(&mut self.clients[index as usize].carry);

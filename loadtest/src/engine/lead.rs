@@ -42,6 +42,8 @@ pub struct Lead {
     /// What had been done when something moved last, and when that was.
     progress: (u64, u64),
     settled_ns: Option<u64>,
+    /// Clients that must not get in.
+    unwelcome: u64,
 }
 
 impl Lead {
@@ -49,6 +51,8 @@ impl Lead {
     pub fn new(shared: &Shared, pid: Option<u32>, slices: Receiver<Slice>) -> Lead {
         let sampler = Sampler::new(pid);
         let (begin, end) = (Moment::default(), Moment::default());
+        let groups = shared.scenario.groups.iter();
+        let unwelcome = groups.filter(|group| group.expects_refusal).map(|group| group.count);
         Lead {
             shared: shared.clone(),
             slices,
@@ -57,6 +61,7 @@ impl Lead {
             closed: false,
             progress: (0, 0),
             settled_ns: None,
+            unwelcome: unwelcome.sum::<usize>() as u64,
         }
     }
 
@@ -118,7 +123,12 @@ impl Lead {
 
     fn all_ready(&self) -> bool {
         let ready = self.control().sum(|meter| &meter.ready);
-        ready == self.shared.plan.clients.len() as u64
+        ready + self.unwelcome == self.shared.plan.clients.len() as u64
+    }
+
+    /// Whether everybody who must not get in has been turned away.
+    fn all_refused(&self) -> bool {
+        self.control().sum(|meter| &meter.refused) == self.unwelcome
     }
 
     fn advance(&mut self, now_ns: u64) {
@@ -190,7 +200,8 @@ impl Lead {
     /// Waits for what is under way, and a little longer for what should not be.
     fn drain(&mut self, now_ns: u64) {
         let old = self.control().sum(|meter| &meter.old);
-        if !(self.all_ready() && old == 0 && self.control().settled(&self.shared.plan)) {
+        let here = self.all_ready() && self.all_refused();
+        if !(here && old == 0 && self.control().settled(&self.shared.plan)) {
             self.settled_ns = None;
             return;
         }
@@ -205,7 +216,8 @@ impl Lead {
         let done = control.sum(|meter| &meter.received)
             + control.sum(|meter| &meter.acknowledged)
             + control.sum(|meter| &meter.connects)
-            + control.sum(|meter| &meter.ready);
+            + control.sum(|meter| &meter.ready)
+            + control.sum(|meter| &meter.refused);
         if done != self.progress.0 {
             self.progress = (done, now_ns);
             return;
@@ -224,7 +236,8 @@ impl Lead {
         let idle = phase >= Phase::Load
             && control.sum(|meter| &meter.old) == 0
             && control.settled(&self.shared.plan)
-            && self.all_ready();
+            && self.all_ready()
+            && self.all_refused();
         if silent || (idle && waiting == 0) {
             self.progress.1 = now_ns;
             return;
@@ -235,7 +248,8 @@ impl Lead {
             control.fail(Failure::Broker(BrokerVerdict::Misbehaved(what)));
             return;
         }
-        if phase == Phase::Drain && unacknowledged == 0 && self.all_ready() {
+        let here = self.all_ready() && self.all_refused();
+        if phase == Phase::Drain && unacknowledged == 0 && here {
             // What has not come by now is lost; the truth says so.
             control.enter(Phase::Leave);
             return;
@@ -245,9 +259,12 @@ impl Lead {
         }
         let (ready, all) = (control.sum(|meter| &meter.ready), self.shared.plan.clients.len());
         let what = format!(
-            "nothing moved for {:.1} s: {ready} of {all} clients ready, {unacknowledged} \
-             publications unacknowledged",
-            self.shared.scenario.patience_s
+            "nothing moved for {:.1} s: {ready} of {} clients ready, {unacknowledged} \
+             publications unacknowledged, {} turned away of {}",
+            self.shared.scenario.patience_s,
+            all as u64 - self.unwelcome,
+            control.sum(|meter| &meter.refused),
+            self.unwelcome,
         );
         control.fail(Failure::Broker(BrokerVerdict::Stuck(what)));
     }
@@ -284,7 +301,10 @@ impl Lead {
         Live {
             doing,
             share: share.min(1.0),
-            clients: (control.sum(|meter| &meter.ready), self.shared.plan.clients.len() as u64),
+            clients: (
+                control.sum(|meter| &meter.ready),
+                self.shared.plan.clients.len() as u64 - self.unwelcome,
+            ),
             rates: last.map_or((0, 0), |second| (second.sent, second.received)),
             p99_ns: last.map_or(0, |second| second.p99_ns),
         }

@@ -19,12 +19,14 @@ mod publisher;
 mod result;
 mod sample;
 mod schedule;
+mod storm;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod whim;
 mod worker;
 
+use crate::door::Door;
 use crate::outcome::{BrokerVerdict, Outcome};
 use crate::plan::Plan;
 use crate::process;
@@ -51,6 +53,23 @@ pub struct Target {
     pub pid: Option<u32>,
     /// What it is called.
     pub name: String,
+    /// How clients get in.
+    pub door: Door,
+}
+
+impl Target {
+    /// A broker that clients get into as the scenario says.
+    ///
+    /// # Errors
+    /// See [`Door::new`].
+    pub fn new(
+        name: String,
+        address: SocketAddr,
+        pid: Option<u32>,
+        scenario: &Scenario,
+    ) -> Result<Target, String> {
+        Ok(Target { address, pid, name, door: Door::new(scenario, address)? })
+    }
 }
 
 /// What is seen while a run goes on.
@@ -98,6 +117,7 @@ pub fn run_plan(scenario: &Scenario, plan: Plan, with: &mut Conditions<'_>) -> O
         scenario: Arc::new(scenario.clone()),
         plan: Arc::clone(&plan),
         control: Arc::new(Control::new(&plan, cpus.len())),
+        door: with.target.door.clone(),
         pattern: pattern(largest.unwrap_or(0)).into(),
         run: run_name(began_unix_ms).into(),
     };

@@ -72,6 +72,7 @@ pub fn outcome(
         resumed: control.sum(|meter| &meter.resumed),
         takeovers: control.sum(|meter| &meter.takeovers),
         unsubscribes: control.sum(|meter| &meter.unsubscribes),
+        refused: control.sum(|meter| &meter.refused),
         received_bytes: end.received_bytes - begin.received_bytes,
         broker_cpu_s: begin.broker_cpu_s(end),
         resident_before: samples.sampler.resident_before,

@@ -172,7 +172,7 @@ fn restless(qos: u8, seed: u64) -> Outcome {
         takeover_every_s = 0.1
         "#
     );
-    drive(&parse("restless", &text).expect("valid"), crate::replay::tests::broker())
+    drive(&parse("restless", &text).expect("valid"), crate::door::tests::broker().tcp)
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn watch_nothing(_: Live<'_>) {}
 
 fn drive(scenario: &Scenario, address: SocketAddr) -> Outcome {
     crate::scenario::check(scenario).expect("the scenario is valid");
-    let target = Target { address, pid: None, name: "test".into() };
+    let target = Target { address, pid: None, name: "test".into(), door: Door::default() };
     let requests = Requests::new(Vec::new());
     let watch = &mut watch_nothing;
     let label = String::new();
@@ -369,7 +369,7 @@ fn replay_outcome(vice: Vice) -> Outcome {
     let scale = crate::replay::Scale { rate: 1.0, copies: 1 };
     let mut laid = crate::replay::lay("made", &recording, scale).expect("it can be laid out");
     laid.scenario.patience_s = 1.0;
-    let target = Target { address, pid: None, name: "test".into() };
+    let target = Target { address, pid: None, name: "test".into(), door: Door::default() };
     let requests = Requests::new(Vec::new());
     let (watch, label) = (&mut watch_nothing, String::new());
     let with = &mut Conditions { target: &target, requests: &requests, watch, label };
@@ -397,7 +397,7 @@ fn the_operator_can_stop_a_run() {
     let (listener, address) = listen();
     serve(&listener, Vice::None);
     let scenario = Scenario { messages: None, seconds: 1000.0, ..pipe(0) };
-    let target = Target { address, pid: None, name: "test".into() };
+    let target = Target { address, pid: None, name: "test".into(), door: Door::default() };
     let requests = Requests::new(Vec::new());
     let mut watch = |live: Live<'_>| {
         if live.doing == "measuring" {

@@ -40,6 +40,7 @@ pub fn judge(
         waiting_share: busiest.1,
         per_cpu_second: if cpu_s > 0.0 { outcome.moved() as f64 / cpu_s } else { 0.0 },
         lag,
+        at_limit: busiest.0 + busiest.1 >= BUSY,
         ..GeneratorVerdict::default()
     };
     let found = late(outcome, &verdict).or_else(|| busy(outcome, &verdict));
@@ -68,7 +69,7 @@ fn late(outcome: &Outcome, verdict: &GeneratorVerdict) -> Option<(String, &'stat
 /// A closed loop whose generator had no time left while the broker had.
 fn busy(outcome: &Outcome, verdict: &GeneratorVerdict) -> Option<(String, &'static str)> {
     let share = verdict.busiest_share + verdict.waiting_share;
-    if share < BUSY || !closed(&outcome.scenario) || outcome.moved() == 0 {
+    if !verdict.at_limit || !closed(&outcome.scenario) || outcome.moved() == 0 {
         return None;
     }
     let cpus = outcome.place.broker_cpus.len().max(1) as f64;

@@ -59,6 +59,8 @@ pub struct Worker {
     absences: Absences,
     slices: Sender<Slice>,
     sliced_ns: u64,
+    /// Those who must not get in have been sent for.
+    stormed: bool,
 }
 
 impl Worker {
@@ -87,6 +89,7 @@ impl Worker {
             absences: Absences::default(),
             slices,
             sliced_ns: 0,
+            stormed: false,
         })
     }
 
@@ -96,7 +99,7 @@ impl Worker {
     /// The ring broke, or no socket could be made.
     pub fn run(mut self) -> io::Result<Finished> {
         let now_ns = self.now_ns();
-        self.core.queue_all(now_ns);
+        self.core.queue_all(now_ns, false);
         while self.core.phase != Phase::Leave {
             self.turn()?;
         }
@@ -147,6 +150,10 @@ impl Worker {
                 self.start(load_ns);
                 self.core.play_on(load_ns);
             }
+        }
+        let opened = self.core.begin_ns != u64::MAX;
+        if opened && !std::mem::replace(&mut self.stormed, opened) {
+            self.core.queue_all(self.core.begin_ns, true);
         }
         self.absences.open(&self.core.shared.scenario, self.core.begin_ns, self.core.end_ns);
         while let Some((group, back_ns)) = self.absences.next(now_ns) {
@@ -220,9 +227,13 @@ impl Worker {
             let client = &mut self.core.clients[index as usize];
             client.dirty = false;
             let key = client.key(index);
-            if !client.out.is_empty() && !self.driver.sending(key) {
+            if self.driver.sending(key) {
+                continue;
+            }
+            let bytes = client.outgoing();
+            if !bytes.is_empty() {
                 // A closing socket gives the bytes back; they are not wanted any more.
-                let _ = self.driver.send(key, std::mem::take(&mut client.out));
+                let _ = self.driver.send(key, bytes);
             }
         }
         self.core.dirty = dirty;
@@ -239,7 +250,7 @@ impl Worker {
 
     /// Submits; sleeps until something comes or is due, unless there is more to do.
     fn pause(&mut self, wrote: bool) -> io::Result<()> {
-        if wrote || self.driver.has_completions() {
+        if wrote {
             return self.driver.submit();
         }
         let now_ns = self.now_ns();
@@ -271,8 +282,9 @@ impl Worker {
             }
             let said = client.state == State::Ready && !self.driver.sending(key);
             if said {
-                let mut bye = Vec::new();
-                encode_disconnect(version, ReasonCode::SUCCESS, None, None, &mut bye);
+                client.out.clear();
+                encode_disconnect(version, ReasonCode::SUCCESS, None, None, &mut client.out);
+                let bye = client.last_words();
                 let _ = self.driver.send(key, bye);
             }
             let now = Time(self.core.shared.control.now_ns() / 1000);
@@ -319,8 +331,14 @@ fn on_event(core: &mut Core, event: Event<'_>) {
         Event::Received { key, bytes } => {
             let index = core.index(key);
             let client = &core.clients[index as usize];
-            if client.key(index) == key && client.state != State::Closing {
-                core.received(index, bytes);
+            if client.key(index) != key {
+                return;
+            }
+            match (client.state, &client.layer) {
+                (State::Closing, _) => {}
+                (State::Knocking, _) => core.answered_knock(index, bytes),
+                (_, None) => core.received(index, bytes),
+                (_, Some(_)) => core.unwrap(index, bytes),
             }
         }
         Event::EndOfInput { key, .. } if core.is_old(key) => core.closing.push(key),
@@ -328,11 +346,7 @@ fn on_event(core: &mut Core, event: Event<'_>) {
         Event::Sent { key, .. } | Event::SendFailed { key, .. } if core.is_old(key) => {}
         Event::Sent { key, buffer } => {
             let index = core.index(key);
-            let client = &mut core.clients[index as usize];
-            if client.out.is_empty() {
-                if client.publisher.is_some() || client.receiver.is_some() {
-                    client.out = buffer;
-                }
+            if core.clients[index as usize].sent(buffer) {
                 core.unpark(index);
             } else {
                 core.mark(index);

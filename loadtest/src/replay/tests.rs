@@ -1,43 +1,22 @@
 //! Recordings laid out, and replayed against a corelane broker in this process.
 
 use super::*;
+use crate::door::{self, Door};
 use crate::engine::{self, Conditions, Target};
 use crate::outcome::Outcome;
 use crate::scenario::parse;
 use crate::traffic::{self, Event, Sink, Tap, Veil};
-use corelane::auth::Provisions;
-use corelane::config;
 use corelane::runtime::Requests;
 use std::fmt::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::OnceLock;
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
-use std::time::Duration;
-use tuning::placement::ShardPlace;
 
-/// The one broker of all tests; it lives as long as the process.
-pub(crate) fn broker() -> SocketAddr {
-    static BROKER: OnceLock<SocketAddr> = OnceLock::new();
-    *BROKER.get_or_init(|| {
-        let free = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
-        let address = free.local_addr().expect("bound");
-        drop(free);
-        thread::spawn(move || {
-            let text = format!("[[listener]]\naddress = \"{address}\"\n");
-            let config = config::parse(&text).expect("a valid configuration");
-            let places = [ShardPlace { shard: 0, cpu: None }];
-            let served = corelane::broker::serve(&config, &Provisions::default(), &places, || None);
-            panic!("the broker ended: {served:?}");
-        });
-        while TcpStream::connect(address).is_err() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        address
-    })
+fn broker() -> SocketAddr {
+    door::tests::broker().tcp
 }
 
 fn target(address: SocketAddr) -> Target {
-    Target { address, pid: None, name: "corelane".into() }
+    Target { address, pid: None, name: "corelane".into(), door: Door::default() }
 }
 
 fn requests() -> Requests {

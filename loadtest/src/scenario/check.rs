@@ -1,6 +1,6 @@
 //! What a scenario must satisfy beyond its form. Each fault names its key and what to write.
 
-use super::{Group, Role, Scenario, Sizes};
+use super::{Group, Manner, Role, Scenario, Sizes, Transport};
 use crate::truth::STAMP_LEN;
 use corelane::topic::{TopicFilter, TopicName};
 
@@ -25,10 +25,15 @@ pub struct Fault {
 /// # Errors
 /// The fault.
 pub fn check(scenario: &Scenario) -> Result<(), Fault> {
-    scenario_keys(scenario).map_err(|(key, what)| Fault { group: None, key, what })?;
+    scenario_keys(scenario).and_then(|()| door_keys(scenario)).map_err(|(key, what)| Fault {
+        group: None,
+        key,
+        what,
+    })?;
     for (at, group) in scenario.groups.iter().enumerate() {
         let fault = |(key, what)| Fault { group: Some(at), key, what };
         group_keys(group).map_err(fault)?;
+        refusal(group, scenario).map_err(fault)?;
         load(group).map_err(fault)?;
         topics(group).map_err(fault)?;
     }
@@ -73,6 +78,28 @@ fn scenario_keys(scenario: &Scenario) -> Found {
     Ok(())
 }
 
+/// How clients get into the broker.
+fn door_keys(scenario: &Scenario) -> Found {
+    let encrypted = scenario.transport.is_encrypted();
+    for (key, given) in [
+        ("ca", scenario.ca.is_some()),
+        ("insecure", scenario.insecure),
+        ("certificate", scenario.certificate.is_some()),
+        ("key", scenario.key.is_some()),
+    ] {
+        require(encrypted || !given, key, "is for `transport` \"tls\" or \"wss\"")?;
+    }
+    let named = scenario.server_name.is_none() || scenario.transport != Transport::Tcp;
+    require(named, "server_name", "is for `transport` \"tls\", \"ws\" or \"wss\"")?;
+    let sure = scenario.ca.is_none() || !scenario.insecure;
+    require(sure, "insecure", "with `ca` certificates are verified; leave one of them out")?;
+    let both = scenario.certificate.is_some() == scenario.key.is_some();
+    require(both, "certificate", "`certificate` and `key` belong together")?;
+    let path =
+        scenario.path.starts_with('/') && scenario.path.bytes().all(|byte| byte.is_ascii_graphic());
+    require(path, "path", "use a path that begins with /, such as /mqtt")
+}
+
 fn group_keys(group: &Group) -> Found {
     let plain = !group.name.is_empty() && group.name.len() <= 64;
     require(plain, "name", "give the group a name of at most 64 characters")?;
@@ -102,6 +129,19 @@ fn group_keys(group: &Group) -> Found {
     require(alone || group.unsubscribe_every_s == 0.0, "unsubscribe_every_s", what)?;
     let left = group.offline_at_s == 0.0 || group.offline_s > 0.0;
     require(left, "offline_at_s", "say with `offline_s` how long the clients stay away")
+}
+
+/// Clients that must not get in.
+fn refusal(group: &Group, scenario: &Scenario) -> Found {
+    let named = group.password.is_none() || group.user.is_some() || scenario.user.is_some();
+    require(named, "password", "a password needs `user`, too")?;
+    let what = "is for groups with role \"idle\"";
+    require(!group.expects_refusal || group.role == Role::Idle, "expects_refusal", what)?;
+    let plain = group.manner == Manner::Connect;
+    require(plain || group.expects_refusal, "manner", "is for groups with `expects_refusal`")?;
+    let layers = scenario.transport != Transport::Tcp;
+    let bare = plain || group.manner == Manner::Noise || layers;
+    require(bare, "manner", "handshakes need `transport` \"tls\", \"ws\" or \"wss\"")
 }
 
 fn load(group: &Group) -> Found {

@@ -12,12 +12,14 @@ mod size;
 #[cfg(test)]
 mod tests;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 pub use check::check;
 pub use read::{ScenarioError, parse};
 pub use shape::{Kind, Shape, canonical};
-pub use shipped::{SHIPPED, find};
+pub use shipped::{SHIPPED, SHIPPED_NAMES, find};
 pub use size::Sizes;
 
 /// A load, complete but for where to send it.
@@ -39,10 +41,25 @@ pub struct Scenario {
     pub patience_s: f64,
     /// MQTT version of all clients: "3.1.1" or "5".
     pub version: Protocol,
-    /// User name of all clients.
+    /// User name of each client; a pattern as for topics.
     pub user: Option<String>,
-    /// Their password.
+    /// Password of each client; a pattern as for topics.
     pub password: Option<String>,
+    /// What lies between the sockets and MQTT: "tcp" (nothing), "tls", "ws" or "wss".
+    pub transport: Transport,
+    /// TLS: PEM file with the authorities that the broker's certificate must come from.
+    pub ca: Option<PathBuf>,
+    /// TLS and WebSocket: the broker's name, which its certificate must have; without it, its
+    /// address.
+    pub server_name: Option<String>,
+    /// TLS: the broker's certificate is not verified.
+    pub insecure: bool,
+    /// TLS: PEM file with the certificate that clients show, and those it needs behind it …
+    pub certificate: Option<PathBuf>,
+    /// … and PEM file with its private key.
+    pub key: Option<PathBuf>,
+    /// WebSocket: the path that is asked for.
+    pub path: String,
     /// Seed of every random choice.
     pub seed: u64,
     /// CPUs of the generator's threads, one thread each; none leaves one unpinned thread.
@@ -72,6 +89,13 @@ impl Default for Scenario {
             version: Protocol::V311,
             user: None,
             password: None,
+            transport: Transport::Tcp,
+            ca: None,
+            server_name: None,
+            insecure: false,
+            certificate: None,
+            key: None,
+            path: "/mqtt".into(),
             seed: 1,
             cpus: Vec::new(),
             recv_buffer_bytes: 32 * 1024,
@@ -93,6 +117,40 @@ pub enum Protocol {
     /// MQTT 5.
     #[serde(rename = "5")]
     V5,
+}
+
+/// What lies between a socket and MQTT.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Nothing.
+    #[default]
+    Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket in TLS.
+    Wss,
+}
+
+impl Transport {
+    /// As files and options write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+        }
+    }
+
+    /// Whether TLS is part of it.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
 }
 
 /// A goal for the largest rate.
@@ -130,6 +188,21 @@ pub enum Role {
     Idle,
 }
 
+/// How far clients come that must not get in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manner {
+    /// They send CONNECT and are refused.
+    #[default]
+    Connect,
+    /// They leave after the handshakes of TLS and WebSocket.
+    Handshake,
+    /// They leave in the middle of the first one.
+    Hello,
+    /// They send what is neither TLS nor MQTT.
+    Noise,
+}
+
 /// How the intended times of an open loop follow each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -141,9 +214,9 @@ pub enum Arrival {
     Poisson,
 }
 
-/// Clients that are alike. In topics, filters, will topics and client identifiers `{i}` is the
-/// client's number in its group, `{n}` counts from 0 to below `topic_count`, `{random}` is a
-/// number that the seed decides.
+/// Clients that are alike. In topics, filters, will topics, client identifiers, user names and
+/// passwords `{i}` is the client's number in its group, `{n}` counts from 0 to below `topic_count`
+/// (and is 0 outside of topics), `{random}` is a number that the seed decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Group {
@@ -211,6 +284,15 @@ pub struct Group {
     pub slow_ms: u64,
     /// The will of each client.
     pub will: Option<Will>,
+    /// User name of each client, instead of the scenario's.
+    pub user: Option<String>,
+    /// Password of each client, instead of the scenario's.
+    pub password: Option<String>,
+    /// The clients must not get in: each comes once, after the window has opened, and is counted
+    /// when it is turned away. One that gets in fails the run.
+    pub expects_refusal: bool,
+    /// How far such clients come: "connect", "handshake", "hello" or "noise".
+    pub manner: Manner,
     /// Client identifiers; without it they are made of run, group and number.
     pub client_id: Option<String>,
     /// The first client's number, for several generators side by side.
@@ -251,6 +333,10 @@ impl Default for Group {
             unsubscribe_every_s: 0.0,
             slow_ms: 0,
             will: None,
+            user: None,
+            password: None,
+            expects_refusal: false,
+            manner: Manner::Connect,
             client_id: None,
             first: 0,
         }

@@ -18,7 +18,20 @@ fn every_shipped_scenario_is_valid_and_says_what_it_is() {
         assert!(!scenario.about.is_empty());
     }
     assert!(find("s4").is_ok());
-    assert!(find("S99").expect_err("unknown").what.contains("S1 to S14"));
+    let over = |name| find(name).expect(name).transport;
+    let all = ["s4", "S14-tls", "S14-ws", "S14-wss"].map(over);
+    assert_eq!(all, [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]);
+    assert!(find("S99").expect_err("unknown").what.contains(SHIPPED_NAMES));
+}
+
+#[test]
+fn the_storm_is_valid_and_can_be_calmed() {
+    let text = include_str!("../../scenarios/storm-doors.toml");
+    let storm = parse("storm-doors.toml", text).expect("valid");
+    let strangers = storm.groups.iter().filter(|group| group.expects_refusal);
+    assert_eq!(strangers.map(|group| group.count).sum::<usize>(), 10_000);
+    let (_, what) = refused(&text.replace("transport = \"tls\"", ""));
+    assert!(what.contains("handshakes need `transport`"), "{what}");
 }
 
 #[test]
@@ -48,6 +61,9 @@ fn values_out_of_range_say_what_to_write() {
         ("offline_at_s", "1", "offline_s"),
         ("count", "0", "1 or more"),
         ("topics", "[]", "at least one"),
+        ("expects_refusal", "true", "idle"),
+        ("manner", "\"hello\"", "expects_refusal"),
+        ("password", "\"x\"", "`user`"),
     ] {
         let group = GROUP.replace("topics = [\"a\"]\n", "");
         let topics = if key == "topics" { "" } else { "topics = [\"a\"]\n" };

@@ -6,6 +6,7 @@
 
 use std::mem;
 
+use crate::base::Prng;
 use crate::transport::{Fault, Flow};
 
 /// Two bytes, eight of length, four of mask.
@@ -33,6 +34,8 @@ const TOO_BIG: u16 = 1009;
 #[derive(Debug)]
 pub(super) struct Frames {
     max_frame: u64,
+    /// A client's masks; a server has none, and masks are what tells the sides apart.
+    masks: Option<Prng>,
     stage: Stage,
     /// The head of the frame that begins, of which `have` bytes are there.
     head: [u8; HEAD_MAX],
@@ -79,9 +82,11 @@ impl Broken {
 }
 
 impl Frames {
-    pub(super) fn new(max_frame: u64) -> Frames {
+    /// The client's side, where there are `masks`, or else the server's.
+    pub(super) fn new(max_frame: u64, masks: Option<Prng>) -> Frames {
         Frames {
             max_frame,
+            masks,
             stage: Stage::Head,
             head: [0; HEAD_MAX],
             have: 0,
@@ -110,7 +115,7 @@ impl Frames {
     /// Appends `plain` as one frame, if there is anything to send and the stream is not ended.
     pub(super) fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
         if !plain.is_empty() && !self.closing {
-            put_frame(BINARY, plain, wire);
+            self.put(BINARY, plain, wire);
         }
     }
 
@@ -132,9 +137,14 @@ impl Frames {
 
     fn end(&mut self, payload: &[u8], wire: &mut Vec<u8>) {
         if !self.closing {
-            put_frame(CLOSE, payload, wire);
+            self.put(CLOSE, payload, wire);
         }
         self.closing = true;
+    }
+
+    fn put(&mut self, kind: u8, payload: &[u8], wire: &mut Vec<u8>) {
+        let mask = self.masks.as_mut().map(|masks| (masks.next_u64() as u32).to_ne_bytes());
+        put_frame(kind, mask, payload, wire);
     }
 
     fn take(
@@ -156,7 +166,7 @@ impl Frames {
                     bytes = rest;
                     // After our end there is nobody left who would read a packet.
                     if !self.closing {
-                        unmask(self.mask, payload, plain);
+                        masked_copy(self.mask, payload, plain);
                     }
                     self.mask.rotate_left(payload.len() % 4);
                     if self.left > 0 {
@@ -200,14 +210,15 @@ impl Frames {
             LENGTH_EIGHT => 8,
             _ => 0,
         };
-        let whole = 2 + length_len + self.mask.len();
+        let masked = second & MASKED != 0;
+        let whole = 2 + length_len + if masked { self.mask.len() } else { 0 };
         let bytes = self.fill(whole, bytes);
         if self.have < whole {
             return Ok(bytes);
         }
         self.have = 0;
         let (length, mask) = self.head[2..whole].split_at(length_len);
-        self.mask.copy_from_slice(mask);
+        self.mask = mask.try_into().unwrap_or_default();
         self.left = self.length(second & !MASKED, length)?;
         self.stage = stage;
         if matches!(stage, Stage::Data) {
@@ -230,8 +241,10 @@ impl Frames {
         if first & RESERVED != 0 {
             return Err(Broken::protocol("WebSocket frame with reserved bits"));
         }
-        if second & MASKED == 0 {
-            return Err(Broken::protocol("WebSocket frame without a mask"));
+        match (second & MASKED != 0, &self.masks) {
+            (false, None) => return Err(Broken::protocol("WebSocket frame without a mask")),
+            (true, Some(_)) => return Err(Broken::protocol("WebSocket frame with a mask")),
+            (true, None) | (false, Some(_)) => {}
         }
         let control = match (first & !FIN, self.fragmented) {
             (0x0, true) | (BINARY, false) => return Ok(Stage::Data),
@@ -278,7 +291,7 @@ impl Frames {
         match control {
             Control::Pong => {}
             Control::Ping if self.closing => {}
-            Control::Ping => put_frame(PONG, &payload, wire),
+            Control::Ping => self.put(PONG, &payload, wire),
             Control::Close => {
                 let code = close_code(&payload)?;
                 self.end(code, wire);
@@ -305,29 +318,36 @@ fn close_code(payload: &[u8]) -> Result<&[u8], Broken> {
     Ok(code)
 }
 
-/// Appends a whole frame without a mask.
-fn put_frame(kind: u8, payload: &[u8], wire: &mut Vec<u8>) {
+/// Appends a whole frame.
+fn put_frame(kind: u8, mask: Option<[u8; 4]>, payload: &[u8], wire: &mut Vec<u8>) {
+    let masked = if mask.is_some() { MASKED } else { 0 };
     wire.reserve(HEAD_MAX + payload.len());
     wire.push(FIN | kind);
     match payload.len() {
-        short @ 0..126 => wire.push(short as u8),
+        short @ 0..126 => wire.push(masked | short as u8),
         len => {
             if let Ok(len) = u16::try_from(len) {
-                wire.push(LENGTH_TWO);
+                wire.push(masked | LENGTH_TWO);
                 wire.extend_from_slice(&len.to_be_bytes());
             } else {
-                wire.push(LENGTH_EIGHT);
+                wire.push(masked | LENGTH_EIGHT);
                 wire.extend_from_slice(&(len as u64).to_be_bytes());
             }
         }
     }
-    wire.extend_from_slice(payload);
+    match mask {
+        None => wire.extend_from_slice(payload),
+        Some(mask) => {
+            wire.extend_from_slice(&mask);
+            masked_copy(mask, payload, wire);
+        }
+    }
 }
 
-/// Appends `masked` without its mask.
-fn unmask(mask: [u8; 4], masked: &[u8], out: &mut Vec<u8>) {
+/// Appends `bytes` with the mask on, or off if it was.
+fn masked_copy(mask: [u8; 4], bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend_from_slice(masked);
+    out.extend_from_slice(bytes);
     apply(mask, &mut out[start..]);
 }
 

@@ -1,5 +1,5 @@
-//! The server's side of WebSocket (RFC 6455) for MQTT: an HTTP request that becomes a stream of
-//! frames, whose binary payload is the stream of packets.
+//! WebSocket (RFC 6455) for MQTT: an HTTP request that becomes a stream of frames, whose binary
+//! payload is the stream of packets. The broker is the server; generators of load are clients.
 //!
 //! Invariants worth naming:
 //! * the bounds of frames mean nothing to MQTT: a packet may span frames, and a frame may hold
@@ -8,15 +8,18 @@
 //! * at most one close frame is written, and nothing after it.
 
 mod frame;
+mod upgrade;
+mod request;
 #[cfg(test)]
 mod tests;
-mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Fault, Flow};
+use crate::base::Prng;
 use frame::Frames;
+use request::Request;
 use upgrade::Upgrade;
 
 /// What a listener asks of a WebSocket client. Pure value, shared by its connections.
@@ -39,26 +42,41 @@ pub struct WebSocket {
 
 #[derive(Debug)]
 enum State {
-    /// The request's head is not complete.
+    /// A server's: the request's head is not complete.
     Upgrade(Upgrade),
+    /// A client's: the answer's head is not complete.
+    Request(Request),
     Open(Frames),
     /// The peer ended the stream, or a fault did, or the handshake was given up.
     Over,
 }
 
 impl WebSocket {
-    /// A connection that has said nothing yet.
+    /// A server's connection that has said nothing yet.
     pub fn new(rules: Arc<Rules>) -> WebSocket {
         WebSocket { state: State::Upgrade(Upgrade::new(rules)) }
+    }
+
+    /// A client's connection to `host` (with its port, as HTTP writes it) and `path`, whose request
+    /// is appended to `wire`. Frames above `max_frame` bytes are refused. Key and masks come from
+    /// `prng`, so they can be guessed: this client is none for a browser, whose masks must protect
+    /// proxies from what pages send.
+    pub fn client(
+        (host, path): (&str, &str),
+        max_frame: u64,
+        prng: Prng,
+        wire: &mut Vec<u8>,
+    ) -> WebSocket {
+        WebSocket { state: State::Request(Request::new((host, path), max_frame, prng, wire)) }
     }
 
     /// Takes bytes from the side of the socket; appends what they mean to `plain`, and what must be
     /// answered at once to `wire`. After the end of the stream bytes are not looked at.
     ///
-    /// When the handshake is done, the addresses that proxies noted in X-Forwarded-For are appended
-    /// to `forwarded`: the last noted one comes last, there are at most 16 (the last ones), and
-    /// before one that is no address there is none. Whoever the peer is may have written all of
-    /// them; the caller knows whom it trusts.
+    /// When a server's handshake is done, the addresses that proxies noted in X-Forwarded-For are
+    /// appended to `forwarded`: the last noted one comes last, there are at most 16 (the last
+    /// ones), and before one that is no address there is none. Whoever the peer is may have written
+    /// all of them; the caller knows whom it trusts.
     ///
     /// # Errors
     /// The peer broke the protocol or asked for what is not offered; it has been told, once.
@@ -83,16 +101,25 @@ impl WebSocket {
         wire: &mut Vec<u8>,
         forwarded: &mut Vec<IpAddr>,
     ) -> Result<Flow, Fault> {
-        if let State::Upgrade(upgrade) = &mut self.state {
-            let Some(accepted) = upgrade.receive(bytes, wire, forwarded)? else {
-                return Ok(Flow::Open);
-            };
-            bytes = &bytes[accepted.used..];
-            self.state = State::Open(Frames::new(accepted.max_frame));
+        match &mut self.state {
+            State::Upgrade(upgrade) => {
+                let Some(accepted) = upgrade.receive(bytes, wire, forwarded)? else {
+                    return Ok(Flow::Open);
+                };
+                bytes = &bytes[accepted.used..];
+                self.state = State::Open(Frames::new(accepted.max_frame, None));
+            }
+            State::Request(request) => {
+                let Some(used) = request.receive(bytes)? else { return Ok(Flow::Open) };
+                bytes = &bytes[used..];
+                let frames = Frames::new(request.max_frame, Some(request.masks.clone()));
+                self.state = State::Open(frames);
+            }
+            State::Open(_) | State::Over => {}
         }
         match &mut self.state {
             State::Open(frames) => frames.receive(bytes, plain, wire),
-            State::Upgrade(_) | State::Over => Ok(Flow::Ended),
+            State::Upgrade(_) | State::Request(_) | State::Over => Ok(Flow::Ended),
         }
     }
 
@@ -108,7 +135,7 @@ impl WebSocket {
     /// is of interest. Idempotent.
     pub fn close(&mut self, wire: &mut Vec<u8>) {
         match &mut self.state {
-            State::Upgrade(_) => self.state = State::Over,
+            State::Upgrade(_) | State::Request(_) => self.state = State::Over,
             State::Open(frames) => frames.close(wire),
             State::Over => {}
         }

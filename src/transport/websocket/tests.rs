@@ -626,6 +626,90 @@ fn model(mut input: &[u8], max_frame: u64) -> (Vec<u8>, Vec<u8>, Option<Result<(
     (plain, wire, end)
 }
 
+/// A client whose request was answered by a server, and that server.
+fn pair(max_frame: u64) -> (WebSocket, WebSocket) {
+    let (mut request, mut server) = (Vec::new(), connect(rules(max_frame)));
+    let place = ("broker.example:80", "/mqtt");
+    let mut client = WebSocket::client(place, max_frame, Prng::new(3), &mut request);
+    assert!(!client.is_open());
+    let answer = feed(&mut server, request.chunks(7));
+    assert!(server.is_open(), "{answer:?}");
+    assert_eq!(feed(&mut client, answer.wire.chunks(5)), Outcome::default());
+    assert!(client.is_open());
+    (client, server)
+}
+
+#[test]
+fn a_client_and_a_server_understand_each_other() {
+    let (mut client, mut server) = pair(100_000);
+    for len in [1, 7, 8, 125, 126, 1_000, 65_535, 65_536, 100_000] {
+        let plain: Vec<u8> = (0..len).map(|at| (at * 31) as u8).collect();
+        let mut wire = Vec::new();
+        client.send(&plain, &mut wire);
+        assert!(!wire.windows(len.max(8)).any(|part| part == plain), "masked");
+        let outcome = feed(&mut server, wire.chunks(4_096));
+        assert_eq!(outcome, Outcome { plain: plain.clone(), ..Outcome::default() }, "{len} up");
+        wire.clear();
+        server.send(&plain, &mut wire);
+        assert_eq!(feed(&mut client, wire.chunks(999)).plain, plain, "{len} down");
+    }
+    let mut wire = Vec::new();
+    client.close(&mut wire);
+    let end = feed(&mut server, [&wire[..]]);
+    assert_eq!(end.end, Some(Ok(())));
+    assert_eq!(feed(&mut client, [&end.wire[..]]).end, Some(Ok(())));
+}
+
+#[test]
+fn each_frame_of_a_client_has_a_mask_of_its_own() {
+    let (mut client, _) = pair(9);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    client.send(b"ping", &mut first);
+    client.send(b"ping", &mut second);
+    assert_eq!((&first[..2], &second[..2]), (&b"\x82\x84"[..], &b"\x82\x84"[..]));
+    assert_ne!(first[2..6], second[2..6]);
+}
+
+#[test]
+fn a_client_reads_fragments_and_answers_with_masks() {
+    let parts = b"\x02\x03abc\x89\x02hi\x00\x00\x80\x02de\x82\x01f";
+    let (mut client, mut server) = pair(9);
+    let outcome = feed(&mut client, parts.chunks(1));
+    assert_eq!((&outcome.plain[..], outcome.end), (&b"abcdef"[..], None));
+    assert_eq!(outcome.wire[..2], [0x8a, 0x82], "a pong with a mask");
+    assert_eq!(feed(&mut server, [&outcome.wire[..]]), Outcome::default());
+    let masked = feed(&mut client, [&frame(FIN | BINARY, b"x")[..]]);
+    assert_eq!(masked.end, Some(Err("WebSocket frame with a mask")));
+    assert_eq!(masked.wire[..2], [0x88, 0x82], "the end has one, too");
+}
+
+#[test]
+fn answers_that_a_client_does_not_believe() {
+    let mut request = Vec::new();
+    let place = ("broker.example", "/mqtt");
+    let ask = |wire: &mut Vec<u8>| WebSocket::client(place, 9, Prng::new(4), wire);
+    ask(&mut request);
+    let good = String::from_utf8(feed(&mut connect(rules(9)), [&request[..]]).wire).expect("text");
+    let (protocol, upgrade) = ("Sec-WebSocket-Protocol: mqtt", "Upgrade: websocket");
+    for (from, to, what) in [
+        ("", "", ""),
+        ("101 Switching", "200 Fine", "the server does not switch to WebSocket"),
+        ("101 Switching", "404 Gone", "the server has no WebSocket at this path"),
+        ("101 Switching", "403 No", "the server forbids WebSocket here"),
+        ("HTTP/1.1 101", "\x16\x03\x01", "the answer is no HTTP"),
+        (upgrade, "Upgrade: h2c", "the server switches to something else than WebSocket"),
+        ("Accept: ", "Accept: A", "the server does not prove that it speaks WebSocket"),
+        (protocol, "X: y", "the server does not agree to the subprotocol mqtt"),
+    ] {
+        let answer = good.replace(from, to);
+        let outcome = feed(&mut ask(&mut Vec::new()), answer.as_bytes().chunks(3));
+        assert_eq!(outcome.end, (!what.is_empty()).then_some(Err(what)), "{answer}");
+    }
+    let endless = vec![b'H'; 8192];
+    let outcome = feed(&mut ask(&mut Vec::new()), [&endless[..]]);
+    assert_eq!(outcome.end, Some(Err("the answer's HTTP head is too long")));
+}
+
 /// Pieces of `bytes` cut at these places.
 fn cut<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();

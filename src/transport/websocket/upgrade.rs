@@ -1,5 +1,5 @@
-//! The opening handshake: a request's head is collected, judged and answered. Source: RFC 6455,
-//! section 4.2.
+//! The server's opening handshake: a request's head is collected, judged and answered. Source: RFC
+//! 6455, section 4.2.
 //!
 //! Invariants worth naming: the head ends with the first empty line, for us as for the parser, and
 //! everything behind it is frames; a head that can't become good is refused as early as possible,
@@ -20,7 +20,7 @@ use crate::transport::Fault;
 const HEAD_MAX: usize = 8 * 1024;
 
 /// The most fields of a head.
-const FIELDS_MAX: usize = 64;
+pub(super) const FIELDS_MAX: usize = 64;
 
 /// The most addresses that are read from X-Forwarded-For.
 const FORWARDED_MAX: usize = 16;
@@ -38,13 +38,51 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const KEYS: GeneralPurpose =
     GeneralPurpose::new(&base64::alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
 
-const KEY_BYTES: usize = 16;
+pub(super) const KEY_BYTES: usize = 16;
 
 /// A handshake that is not done.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     rules: Arc<Rules>,
-    head: Vec<u8>,
+    head: Head,
+}
+
+/// The head of an HTTP message, as far as it has come.
+#[derive(Default, Debug)]
+pub(super) struct Head {
+    bytes: Vec<u8>,
+}
+
+/// How far a head has come.
+pub(super) enum Extent {
+    Part,
+    /// It ends within the bytes taken last; so many of those belong to it.
+    Whole {
+        used: usize,
+    },
+    TooLong,
+}
+
+impl Head {
+    /// Takes bytes up to the first empty line.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Extent {
+        let before = self.bytes.len();
+        let room = HEAD_MAX - before;
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let from = before.saturating_sub(END.len() - 1);
+        match self.bytes[from..].windows(END.len()).position(|four| four == END) {
+            Some(at) => {
+                self.bytes.truncate(from + at + END.len());
+                Extent::Whole { used: self.bytes.len() - before }
+            }
+            None if self.bytes.len() == HEAD_MAX => Extent::TooLong,
+            None => Extent::Part,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A handshake that is done and answered.
@@ -93,7 +131,7 @@ impl Refusal {
 
 impl Upgrade {
     pub(super) fn new(rules: Arc<Rules>) -> Upgrade {
-        Upgrade { rules, head: Vec::new() }
+        Upgrade { rules, head: Head::default() }
     }
 
     /// Takes bytes up to the end of the head; once it is there, writes the answer and appends the
@@ -119,21 +157,18 @@ impl Upgrade {
         wire: &mut Vec<u8>,
         forwarded: &mut Vec<IpAddr>,
     ) -> Result<Option<Accepted>, Refusal> {
-        let before = self.head.len();
-        let room = HEAD_MAX - before;
-        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let extent = self.head.take(bytes);
         // TLS and bare MQTT at the wrong port shall not wait for an empty line.
-        if self.head.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+        if self.head.bytes().first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
             return Err(Refusal::bad("not an HTTP request"));
         }
-        let from = before.saturating_sub(END.len() - 1);
-        let Some(at) = self.head[from..].windows(END.len()).position(|four| four == END) else {
-            let full = self.head.len() == HEAD_MAX;
-            return if full { Err(Refusal::too_large("HTTP head too long")) } else { Ok(None) };
+        let used = match extent {
+            Extent::Part => return Ok(None),
+            Extent::TooLong => return Err(Refusal::too_large("HTTP head too long")),
+            Extent::Whole { used } => used,
         };
-        let end = from + at + END.len();
-        answer(&self.head[..end], &self.rules, wire, forwarded)?;
-        Ok(Some(Accepted { used: end - before, max_frame: self.rules.max_frame }))
+        answer(self.head.bytes(), &self.rules, wire, forwarded)?;
+        Ok(Some(Accepted { used, max_frame: self.rules.max_frame }))
     }
 }
 
@@ -219,19 +254,25 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 fn accept(key: &[u8], protocol: &str, wire: &mut Vec<u8>) {
-    let proof = Sha1::new().chain_update(key).chain_update(GUID).finalize();
-    let mut text = [0; 28];
-    let len = STANDARD.encode_slice(proof, &mut text).expect("28 characters for 20 bytes");
     wire.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
     wire.extend_from_slice(b"Connection: Upgrade\r\nSec-WebSocket-Accept: ");
-    wire.extend_from_slice(&text[..len]);
+    wire.extend_from_slice(&proof(key));
     wire.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
     wire.extend_from_slice(protocol.as_bytes());
     wire.extend_from_slice(END);
 }
 
-/// The header fields of a request.
-struct Fields<'a>(&'a [Header<'a>]);
+/// What shows that the server understood the client's key.
+pub(super) fn proof(key: &[u8]) -> [u8; 28] {
+    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    let mut text = [0; 28];
+    let len = STANDARD.encode_slice(digest, &mut text);
+    debug_assert_eq!(len, Ok(text.len()), "28 characters for 20 bytes");
+    text
+}
+
+/// The header fields of a head.
+pub(super) struct Fields<'a>(pub(super) &'a [Header<'a>]);
 
 impl<'a> Fields<'a> {
     /// The values of all fields of this name.
@@ -241,7 +282,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of the one field of this name, none if there are several.
-    fn only(&self, name: &'static str) -> Option<&'a [u8]> {
+    pub(super) fn only(&self, name: &'static str) -> Option<&'a [u8]> {
         let mut values = self.all(name);
         values.next().filter(|_| values.next().is_none())
     }
@@ -253,7 +294,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether an element of this field's lists is `token`, in capitals or not.
-    fn names(&self, name: &'static str, token: &str) -> bool {
+    pub(super) fn names(&self, name: &'static str, token: &str) -> bool {
         self.tokens(name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
     }
 
