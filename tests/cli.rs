@@ -181,6 +181,23 @@ fn tune_has_nothing_to_take_back_without_a_record() {
 }
 
 #[test]
+fn tune_measures_only_with_the_load_generator_at_hand() {
+    let program = env!("CARGO_BIN_EXE_corelane");
+    let alone = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("alone");
+    std::fs::create_dir_all(&alone).expect("the target directory can be written");
+    let copy = alone.join("corelane");
+    std::fs::copy(program, &copy).expect("the program can be copied");
+    let mut command = Command::new(&copy);
+    let output = command.args(["tune", "--measure"]).env("PATH", "").output().expect("it starts");
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cargo build --release -p corelane-loadtest"));
+    let output = corelane(&["tune", "--budget", "10m"]);
+    assert_eq!(output.status.code(), Some(2), "a budget without --measure means nothing");
+    let output = corelane(&["tune", "--measure", "--apply"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
 fn a_shown_profile_is_a_valid_configuration() {
     let output = corelane(&["tune", "--show-profile", "two-core-vm"]);
     let file = File::new("profile", &stdout(&output));

@@ -1,5 +1,9 @@
 //! What the user typed.
 
+mod tune;
+
+pub use tune::TuneArgs;
+
 use crate::broker::Running;
 use crate::engine::Target;
 use crate::require::Requirement;
@@ -45,6 +49,14 @@ pub enum Action {
     /// from there. The clock stops before the first publication until all that was subscribed
     /// before it is. What cannot be as it was recorded is told in the result.
     Replay(ReplayArgs),
+    /// Search for a better configuration of corelane on this host, and say so only if one is.
+    ///
+    /// Plans that differ from the configuration as given in one key run against it, round by round
+    /// and in random order, each time with a fresh broker. Those that are worse are dropped; a
+    /// winner is named when rounds of its own show that it is better, with an error of 5 % at most
+    /// whatever the machine does. Otherwise the verdict is "no significant difference". Writes
+    /// corelane-tuned.toml (only if something is better) and corelane-tune.html.
+    Tune(TuneArgs),
     /// List the shipped scenarios, or print one as TOML.
     Scenarios(ScenariosArgs),
     /// The relay that `limit` starts.

@@ -149,6 +149,11 @@ impl Descriptor {
         Ok(Descriptor::ours(text.to_owned(), corelane, config, &more))
     }
 
+    /// Ours with a configuration that is being tried, on the broker's CPUs.
+    pub fn tuned(name: String, corelane: &str, config: String) -> Descriptor {
+        Descriptor::ours(name, corelane, config, "--cpus {cpu}")
+    }
+
     /// Ours with this configuration and these further options.
     fn ours(name: String, corelane: &str, config: String, more: &str) -> Descriptor {
         let line = format!("--config {{config}} {PLAIN_LISTENER} {more}");
@@ -221,12 +226,16 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker pinned to `cpu`, told to listen for `transport`, and waits until it accepts
+    /// Starts a broker pinned to `cpus`, told to listen for `transport`, and waits until it accepts
     /// connections.
     ///
     /// # Errors
     /// It cannot be started or told, ends at once or does not listen in time; its log says why.
-    pub fn start(descriptor: &Descriptor, transport: Transport, cpu: usize) -> io::Result<Broker> {
+    pub fn start(
+        descriptor: &Descriptor,
+        transport: Transport,
+        cpus: &[usize],
+    ) -> io::Result<Broker> {
         let descriptor = &descriptor.speaking(transport).ok_or_else(|| {
             let (name, transport) = (&descriptor.name, transport.name());
             io::Error::other(format!("{name}: nothing says how it listens for {transport}"))
@@ -237,7 +246,7 @@ impl Broker {
         fs::create_dir_all(&scratch)?;
         let fill = |text: &str| {
             text.replace("{port}", &port.to_string())
-                .replace("{cpu}", &cpu.to_string())
+                .replace("{cpu}", &tuning::cpulist::show(cpus))
                 .replace("{dir}", &scratch.to_string_lossy())
                 .replace("{config}", &scratch.join(CONFIG_FILE).to_string_lossy())
                 .replace("{certificate}", &scratch.join(CERTIFICATE_FILE).to_string_lossy())
@@ -256,7 +265,7 @@ impl Broker {
         let mut command = Command::new(peer::locate(&program).unwrap_or(program.into()));
         command.args(descriptor.command[1..].iter().map(|argument| fill(argument)));
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = spawn_pinned(&mut command, cpu).map_err(|error| {
+        let child = spawn_pinned(&mut command, cpus).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", descriptor.command[0]))
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -320,10 +329,10 @@ impl Drop for Broker {
     }
 }
 
-/// Starts a child that inherits our thread's affinity while that is the broker's CPU.
-fn spawn_pinned(command: &mut Command, cpu: usize) -> io::Result<Child> {
+/// Starts a child that inherits our thread's affinity while that is the broker's CPUs.
+fn spawn_pinned(command: &mut Command, cpus: &[usize]) -> io::Result<Child> {
     let ours = sched_getaffinity(None)?;
-    pin(cpu)?;
+    pin(cpus)?;
     let child = command.spawn();
     sched_setaffinity(None, &ours)?;
     child

@@ -21,12 +21,7 @@ const QUANTILES: &[(f64, &str)] = &[
 
 /// The whole page. `rows` are those of a comparison, or none.
 pub fn page(outcomes: &[Outcome], rows: &[Row]) -> String {
-    let title = title(outcomes);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=en><meta charset=utf-8>\
-         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
-         <title>{title}</title><style>{STYLE}</style>\n<h1>{title}</h1>\n"
-    );
+    let mut page = String::new();
     if let Some(first) = outcomes.first() {
         let _ = writeln!(page, "<pre class=command>{}</pre>", escape(&first.command.join(" ")));
     }
@@ -40,7 +35,16 @@ pub fn page(outcomes: &[Outcome], rows: &[Row]) -> String {
         }
     }
     setting(&mut page, outcomes);
-    page + "</html>\n"
+    frame(&title(outcomes), &page)
+}
+
+/// A page with a title, both as HTML.
+pub fn frame(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=en><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
+         <title>{title}</title><style>{STYLE}</style>\n<h1>{title}</h1>\n{body}</html>\n"
+    )
 }
 
 fn title(outcomes: &[Outcome]) -> String {
@@ -59,7 +63,8 @@ fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names.filter(|name| seen.insert(*name)).collect()
 }
 
-fn row(page: &mut String, tag: &str, cells: &[String]) {
+/// A row of a table.
+pub fn row(page: &mut String, tag: &str, cells: &[String]) {
     *page += "<tr>";
     for cell in cells {
         let _ = write!(page, "<{tag}>{}</{tag}>", escape(cell));

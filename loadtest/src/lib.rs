@@ -24,5 +24,6 @@ pub mod report;
 pub mod require;
 pub mod scenario;
 pub mod script;
+pub mod search;
 pub mod traffic;
 pub mod truth;

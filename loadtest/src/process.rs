@@ -62,10 +62,10 @@ impl Memory {
     }
 }
 
-/// Pins the calling thread, and what it starts from now on, to one CPU.
-pub fn pin(cpu: usize) -> io::Result<()> {
+/// Pins the calling thread, and what it starts from now on, to these CPUs.
+pub fn pin(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|cpu| set.set(*cpu));
     Ok(sched_setaffinity(None, &set)?)
 }
 

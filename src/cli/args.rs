@@ -34,6 +34,8 @@ Examples:
                                             begin a configuration
   corelane tune --apply                     write what is safe to write, noting what was there
   corelane tune --undo                      write it back, except what somebody changed since
+  corelane tune --measure --scenario S4 --budget 20m --config corelane.toml
+                                            try other plans under load; say so if one is better
 
 Profiles: laptop, two-core-vm, eight-core-vm, sixteen-core, thirty-two-core, sixty-four-core,
 dual-socket, low-latency, power-saving.
@@ -241,6 +243,18 @@ pub struct TuneArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Search for a better configuration by load on this host, with `corelane-loadtest tune`
+    #[arg(long, conflicts_with_all = ["profile", "connections", "apply", "undo", "json"])]
+    pub measure: bool,
+    /// With --measure: the load, a shipped scenario (S1 to S14) or a TOML file
+    #[arg(long, value_name = "NAME|FILE", requires = "measure")]
+    pub scenario: Option<String>,
+    /// With --measure: how long the search may take, such as 90s, 10m or 2h
+    #[arg(long, value_name = "TIME", requires = "measure")]
+    pub budget: Option<String>,
+    /// With --measure: where the better configuration and the report are written
+    #[arg(long, value_name = "DIR", requires = "measure")]
+    pub out: Option<PathBuf>,
 }
 
 fn profiles() -> PossibleValuesParser {

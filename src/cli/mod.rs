@@ -18,6 +18,8 @@ mod serve;
 mod topology;
 mod tune;
 
+pub use log::timestamp;
+
 use args::{AclCommand, Args, Command};
 use clap::Parser;
 use refusal::Refusal;

@@ -12,7 +12,9 @@ use super::serve::{EXECUTOR_LOCKED_BYTES, WORTHWHILE_FILES};
 use crate::config::{self, Config, ListenerConfig, fixed_bytes};
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use tuning::device;
 use tuning::host::{Change, Needs};
 use tuning::placement::PlacementPlan;
@@ -35,6 +37,9 @@ pub fn run(args: &TuneArgs) -> Result<bool, Refusal> {
     let root = Path::new("/");
     if let Some(profile) = args.show_profile.as_deref().and_then(profile::named) {
         return print(profile.text).map(|()| true);
+    }
+    if args.measure {
+        return measure(args);
     }
     if args.undo {
         let outcomes =
@@ -74,6 +79,40 @@ pub fn run(args: &TuneArgs) -> Result<bool, Refusal> {
         "profile for this host: {name} ({why}); see corelane tune --show-profile {name}\n"
     ))?;
     Ok(fit)
+}
+
+/// Has the load generator search for a better configuration; it stands beside this program, or
+/// where PATH leads.
+fn measure(args: &TuneArgs) -> Result<bool, Refusal> {
+    const GENERATOR: &str = "corelane-loadtest";
+    let unknown = |error| Refusal::new(format!("this program: {error}"), "start it by its path");
+    let ours = std::env::current_exe().map_err(unknown)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places =
+        ours.parent().map(Path::to_path_buf).into_iter().chain(std::env::split_paths(&path));
+    let generator = places.find_map(|place| {
+        let file = place.join(GENERATOR);
+        file.is_file().then_some(file)
+    });
+    let Some(generator) = generator else {
+        let message = format!("{GENERATOR} is neither beside {} nor in PATH", ours.display());
+        let remedy = "build it: cargo build --release -p corelane-loadtest";
+        return Err(Refusal::new(message, remedy));
+    };
+    let mut command = Command::new(&generator);
+    command.arg("tune").args(args.scenario.as_slice()).arg("--corelane").arg(&ours);
+    for (option, value) in [("--config", &args.config), ("--out", &args.out)] {
+        if let Some(value) = value {
+            command.arg(option).arg(value);
+        }
+    }
+    if let Some(budget) = &args.budget {
+        command.arg("--budget").arg(budget);
+    }
+    // It takes the place of this process, so that signals and the exit code are its own.
+    let error = command.exec();
+    let message = format!("{} can't be started: {error}", generator.display());
+    Err(Refusal::new(message, "build it anew"))
 }
 
 fn configuration(args: &TuneArgs, profile: Option<&Profile>) -> Result<Config, Refusal> {

@@ -170,7 +170,7 @@ fn rounds(
                 return outcomes;
             }
             let label = format!("round {round} {}", descriptor.name);
-            let run = once(descriptor, args.broker_cpu, scenario, requests, &label);
+            let run = once(descriptor, &[args.broker_cpu], scenario, requests, &label);
             let told = match &run {
                 Ok(Outcome { search: Some(search), .. }) => {
                     format!("largest rate {}/s", thousands(search.best_rate))
@@ -187,9 +187,9 @@ fn rounds(
 }
 
 /// One scenario, or its search for the largest rate, against one fresh broker.
-fn once(
+pub(super) fn once(
     descriptor: &Descriptor,
-    cpu: usize,
+    cpus: &[usize],
     scenario: &Scenario,
     requests: &Requests,
     label: &str,
@@ -207,7 +207,7 @@ fn once(
         let target = Target::new(descriptor.name, address, pid, &scenario)?;
         return tried(&scenario, &target, requests, label);
     }
-    let broker = Broker::start(&descriptor, scenario.transport, cpu);
+    let broker = Broker::start(&descriptor, scenario.transport, cpus);
     let broker = broker.map_err(|error| error.to_string())?;
     let scenario = broker.believed(scenario);
     let name = descriptor.name.clone();

@@ -16,7 +16,7 @@ pub fn limit(args: &LimitArgs, requests: &Requests) -> Result<Done> {
     if scenario.cpus.is_empty() {
         scenario.cpus = vec![args.load_cpu];
     }
-    let broker = Broker::start(&descriptor(&scenario)?, Transport::Tcp, args.broker_cpu)?;
+    let broker = Broker::start(&descriptor(&scenario)?, Transport::Tcp, &[args.broker_cpu])?;
     let name = "bare relay".into();
     let target = Target::new(name, broker.address, Some(broker.pid()), &scenario)?;
     let mut done = Done::Passed;

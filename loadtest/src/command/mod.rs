@@ -10,6 +10,7 @@ mod relay;
 mod replay;
 mod run;
 mod soak;
+mod tune;
 
 use crate::args::{Action, ScenariosArgs, TargetArgs};
 use crate::door::INSECURE;
@@ -77,6 +78,7 @@ pub fn perform(action: &Action) -> Result<Done> {
         Action::Limit(args) => limit::limit(args, &requests),
         Action::Idle(args) => idle::idle(args, &requests),
         Action::Soak(args) => soak::soak(args, &requests),
+        Action::Tune(args) => tune::tune(args, &requests),
         Action::Record(args) => record::record(args, &requests),
         Action::Replay(args) => replay::replay(args, &requests),
         Action::Scenarios(_) | Action::Relay(_) => Ok(Done::Passed),

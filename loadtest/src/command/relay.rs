@@ -57,7 +57,7 @@ struct Relay {
 pub fn relay(args: &RelayArgs) -> Result<Done> {
     let scenario: Scenario = serde_json::from_str(&std::fs::read_to_string(&args.scenario)?)?;
     if let Some(cpu) = args.cpu {
-        process::pin(cpu)?;
+        process::pin(&[cpu])?;
     }
     let mut driver = Driver::new(&DriverSettings {
         recv_buffer_bytes: 64 * 1024,

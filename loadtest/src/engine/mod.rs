@@ -207,7 +207,7 @@ fn start(
     thread::spawn(move || {
         let control = Arc::clone(&shared.control);
         let ran = cpu
-            .map_or(Ok(()), process::pin)
+            .map_or(Ok(()), |cpu| process::pin(&[cpu]))
             .and_then(|()| Worker::new(shared, (at, threads), address, slices)?.run());
         if let Err(error) = &ran {
             // The others must not wait for this thread's clients.

@@ -155,7 +155,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// The time in UTC to the millisecond, as RFC 3339 has it.
-fn timestamp(at: SystemTime) -> String {
+pub fn timestamp(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = date(days);

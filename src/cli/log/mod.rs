@@ -24,6 +24,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::{Registry, reload};
 use writer::Writer;
 
+pub use line::timestamp;
+
 /// The log of the process. Dropped last, it writes what still waits.
 pub struct Log {
     filter: reload::Handle<Targets, Registry>,
