@@ -1,17 +1,44 @@
-//! Any text as a password file or as a file of rules.
+//! Any text as a password file, as a file of rules or as a client's side of SCRAM.
 //!
 //! Invariants worth naming: who may subscribe to a filter may subscribe to each topic of it; a user
-//! that is deleted is gone and nobody else is; no hash is ever shown.
+//! that is deleted is gone and nobody else is; no hash is ever shown; who does not know a password
+//! proves nothing.
 
-use corelane::access::{Access, Acl, Action, Edit, Names, Rule, Subject, Users, edited};
+use corelane::access::{
+    Access, Acl, Action, Edit, Names, Rule, Step, Subject, Users, Verdict, edited,
+};
 use corelane::codec::QoS;
 use corelane::config::{self, ListenerConfig};
 
 /// Checks one input: the first byte says as what.
 pub fn run(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
+    if first % 4 == 2 {
+        return check_exchange(rest);
+    }
     let Ok(text) = std::str::from_utf8(rest) else { return };
     if first % 2 == 0 { check_users(text) } else { check_rules(text) }
+}
+
+/// Both messages of a client, apart by a line break.
+fn check_exchange(messages: &[u8]) {
+    const USERS: &str = include_str!("../../tests/data/users.txt");
+    let users = Users::parse(USERS).expect("a valid file");
+    let end = messages.iter().position(|byte| *byte == b'\n').unwrap_or(messages.len());
+    let (first, last) = (&messages[..end], messages.get(end + 1..).unwrap_or_default());
+    let step = |data: &[u8], exchange| Step {
+        method: "SCRAM-SHA-256".into(),
+        data: Some(data.into()),
+        exchange,
+    };
+    match users.step(&step(first, None), "nonce") {
+        Verdict::Wrong => {}
+        Verdict::Continue { data, exchange } => {
+            assert!(data.starts_with(b"r="), "the nonce comes first");
+            assert_eq!(users.step(&step(last, Some(exchange)), ""), Verdict::Wrong);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 fn check_users(text: &str) {

@@ -48,13 +48,17 @@ class Guarded(Context):
         assert replaced == 1, config
 
         def command(host, port):
-            text = config.replace("ADDRESS", f"{host}:{port}")
+            text = self.changed(config.replace("ADDRESS", f"{host}:{port}"))
             (self.place / "corelane.toml").write_text(text)
             return [self.binary, "--config", str(self.place / "corelane.toml"), "--shards", "2"]
 
         self.started = broker.Started(command)
         self.begin()
         return self
+
+    def changed(self, config):
+        """The configuration, changed where a case needs that."""
+        return config
 
     def begin(self):
         super().__init__(self.started, self.outer.case)

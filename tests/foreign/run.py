@@ -21,6 +21,7 @@ import case_commands
 import case_count
 import case_delivery
 import case_properties
+import case_providers
 import case_retained
 import case_session
 import case_topics
@@ -30,8 +31,7 @@ import matrix
 import suite
 
 MODULES = (case_delivery, case_retained, case_will, case_session, case_properties, case_bytes,
-           case_topics, case_commands, case_count, case_access,
-           case_transport)
+           case_topics, case_commands, case_count, case_access, case_providers, case_transport)
 
 # Where mosquitto 2.0.11 does something else than the specification asks or allows.
 MOSQUITTO_DIFFERS = {
