@@ -255,6 +255,9 @@ pub struct TuneArgs {
     /// With --measure: where the better configuration and the report are written
     #[arg(long, value_name = "DIR", requires = "measure")]
     pub out: Option<PathBuf>,
+    /// With --measure, behind --: more options of `corelane-loadtest tune`
+    #[arg(last = true, value_name = "OPTION", requires = "measure")]
+    pub more: Vec<String>,
 }
 
 fn profiles() -> PossibleValuesParser {

@@ -109,6 +109,7 @@ fn measure(args: &TuneArgs) -> Result<bool, Refusal> {
     if let Some(budget) = &args.budget {
         command.arg("--budget").arg(budget);
     }
+    command.args(&args.more);
     // It takes the place of this process, so that signals and the exit code are its own.
     let error = command.exec();
     let message = format!("{} can't be started: {error}", generator.display());
