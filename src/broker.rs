@@ -10,7 +10,7 @@ use crate::runtime::{
     Clock, Door, ExecutorSettings, Executors, Heart, HeartbeatSettings, Reactor, ReactorSettings,
     Requests, Seat, SignalThread, Sleeper, Stage, Waker, Watcher, Way,
 };
-use crate::shard::{Counters, Live, Settings, Shard};
+use crate::shard::{Counters, Doors, Live, Settings, Shard};
 use crate::transport::Rules;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -300,6 +300,7 @@ fn live(config: &Config, policy: Arc<Policy>) -> Live {
         topics: config.topics.clone(),
         limits: config.limits.clone(),
         policy,
+        doors: Doors::from(&config.listeners[..]),
     }
 }
 

@@ -63,9 +63,28 @@ pub fn taken_over(running: &Config, new: &Config) -> Result<Config, Vec<Fault>> 
 fn listeners(running: &Config, new: &Config) -> Vec<ListenerConfig> {
     let mut listeners = running.listeners.clone();
     for (listener, new) in listeners.iter_mut().zip(&new.listeners) {
-        if listener.name == new.name {
-            listener.authentication = new.authentication.clone();
+        if listener.name != new.name {
+            continue;
         }
+        *listener = ListenerConfig {
+            allow_anonymous: new.allow_anonymous,
+            max_connections: new.max_connections,
+            connect_deadline_ms: new.connect_deadline_ms,
+            lobby: new.lobby,
+            min_version: new.min_version,
+            max_version: new.max_version,
+            redirect: new.redirect,
+            connects_per_s: new.connects_per_s,
+            address_connects_per_s: new.address_connects_per_s,
+            messages_per_s: new.messages_per_s,
+            messages_burst: new.messages_burst,
+            bytes_per_s: new.bytes_per_s,
+            bytes_burst: new.bytes_burst,
+            allow_networks: new.allow_networks.clone(),
+            deny_networks: new.deny_networks.clone(),
+            authentication: new.authentication.clone(),
+            ..listener.clone()
+        };
     }
     listeners
 }

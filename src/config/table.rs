@@ -120,9 +120,9 @@ section! {
         /// Whether clients without credentials are let in. Left out, it is `true` on a loopback
         /// address; on any other it is `false` where somebody can prove a name (a password file,
         /// `[[auth_jwt]]` or `[[auth_http]]`), and must be written where nobody can.
-        allow_anonymous: bool = true, FREE, "", Restart;
+        allow_anonymous: bool = true, FREE, "", Live;
         /// Most connections of this listener on one core.
-        max_connections: usize = 1_000_000, within(1, 16_777_216), "connections", Restart;
+        max_connections: usize = 1_000_000, within(1, 16_777_216), "connections", Live;
         /// Connections that the kernel holds until they are accepted.
         backlog: u32 = 4096, within(1, 1_048_576), "connections", Restart;
         /// Whether small packets leave at once (TCP_NODELAY).
@@ -134,38 +134,38 @@ section! {
         /// Kernel buffer of each connection for receiving (SO_RCVBUF); 0 leaves it to the kernel.
         recv_buffer_bytes: usize = 0, within(0, GIB), "bytes", Restart;
         /// A connection without a CONNECT after this long is closed.
-        connect_deadline_ms: u32 = 10_000, within(100, 600_000), "ms", Restart;
+        connect_deadline_ms: u32 = 10_000, within(100, 600_000), "ms", Live;
         /// Most connections on one core that have not sent their CONNECT yet.
-        lobby: usize = 4096, within(1, 1_048_576), "connections", Restart;
+        lobby: usize = 4096, within(1, 1_048_576), "connections", Live;
         /// Oldest protocol version that is served.
-        min_version: ProtocolVersion = ProtocolVersion::Old, FREE, "", Restart;
+        min_version: ProtocolVersion = ProtocolVersion::Old, FREE, "", Live;
         /// Newest protocol version that is served.
-        max_version: ProtocolVersion = ProtocolVersion::Five, FREE, "", Restart;
+        max_version: ProtocolVersion = ProtocolVersion::Five, FREE, "", Live;
         /// Sends every client elsewhere: its CONNECT is refused with this reason, and MQTT 5
         /// clients are told `protocol.server_reference`.
-        redirect: Redirect = Redirect::None, FREE, "", Restart;
+        redirect: Redirect = Redirect::None, FREE, "", Live;
         /// Connections that one core accepts per second; more are closed at once. A second's worth
         /// may come in one go. 0 means no limit.
-        connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
+        connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Live;
         /// Connections from one IPv4 address or IPv6 /64 that one core takes within a second; an
         /// address with more is closed at once, before TLS, for a second. Behind a proxy it is the
         /// client's own address that counts. 0 means no limit.
-        address_connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Restart;
+        address_connects_per_s: u32 = 0, within(0, FOREVER), "connections/s", Live;
         /// PUBLISH packets that one connection may send per second; a client that is faster is
         /// read no faster. 0 means no limit.
-        messages_per_s: u32 = 0, within(0, FOREVER), "messages/s", Restart;
+        messages_per_s: u32 = 0, within(0, FOREVER), "messages/s", Live;
         /// PUBLISH packets that may come in one go; 0 means a second's worth.
-        messages_burst: u32 = 0, within(0, FOREVER), "messages", Restart;
+        messages_burst: u32 = 0, within(0, FOREVER), "messages", Live;
         /// Bytes of packets that one connection may send per second; a client that is faster is
         /// read no faster. 0 means no limit.
-        bytes_per_s: u32 = 0, within(0, FOREVER), "bytes/s", Restart;
+        bytes_per_s: u32 = 0, within(0, FOREVER), "bytes/s", Live;
         /// Bytes that may come in one go; 0 means a second's worth.
-        bytes_burst: u32 = 0, within(0, FOREVER), "bytes", Restart;
+        bytes_burst: u32 = 0, within(0, FOREVER), "bytes", Live;
         /// Networks that connections may come from; left out, they may come from anywhere. Behind a
         /// proxy it is the client's own address that counts.
-        allow_networks: List<Network> = List::default(), FREE, "", Restart;
+        allow_networks: List<Network> = List::default(), FREE, "", Live;
         /// Networks that connections may not come from, whatever `allow_networks` says.
-        deny_networks: List<Network> = List::default(), FREE, "", Restart;
+        deny_networks: List<Network> = List::default(), FREE, "", Live;
         /// Balancers that begin each connection with a PROXY header of version 1 or 2. Without it,
         /// or from elsewhere, a connection is closed. Left out, there is no such header.
         proxy_from: List<Network> = List::default(), FREE, "", Restart;

@@ -64,7 +64,7 @@ pub use events::{ConnectionEvent, Ending, Happening};
 pub use inventory::Inventory;
 pub use placement::Placement;
 pub use report::Measured;
-pub use settings::{ListenerRules, Live, Settings, TickBudget, placement_of};
+pub use settings::{Doors, ListenerRules, Live, Settings, TickBudget, placement_of};
 pub use stats::{Board, Gauges, Snapshot};
 pub use sys::HostFigures;
 pub use waiting::Cause;
@@ -411,6 +411,7 @@ impl Shard {
     pub fn reconfigure(&mut self, live: &Live) {
         self.clients.reconfigure(live);
         self.take_policy(live);
+        self.take_rates();
         let limits = &self.clients.settings.limits;
         self.retained.set_limits(RetainLimits {
             max_count: limits.retained_messages,

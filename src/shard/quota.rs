@@ -4,7 +4,7 @@
 //! * a packet is charged once, when it was processed, however often it had to wait before;
 //! * without a quota this costs one branch a packet.
 
-use super::connection::ConnectionKey;
+use super::connection::{ConnectionKey, Phase};
 use super::input::Flow;
 use super::settings::ListenerRules;
 use super::timers::Timer;
@@ -74,6 +74,22 @@ impl Shard {
         let stalled = self.clients.connections.get(key).and_then(|connection| connection.stalled);
         if stalled == Some(Cause::Quota) {
             self.resume(key);
+        }
+    }
+
+    /// Holds connections to the rates of now that were held to none.
+    pub(super) fn take_rates(&mut self) {
+        let clients = &mut self.clients;
+        let open: Vec<_> =
+            clients.connections.iter().map(|(key, one)| (key, one.listener)).collect();
+        for (key, listener) in open {
+            let quota = Quota::under(&clients.settings.rules(listener));
+            if let Some(connection) = clients.connections.get_mut(key)
+                && connection.phase == Phase::Open
+                && connection.quota.is_none()
+            {
+                connection.quota = quota;
+            }
         }
     }
 

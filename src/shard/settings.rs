@@ -83,6 +83,36 @@ pub struct Live {
     pub limits: LimitsConfig,
     /// What clients may do, and whether they are asked who they are.
     pub policy: Arc<Policy>,
+    /// Whom the listeners let in.
+    pub doors: Doors,
+}
+
+/// Whom each listener lets in, and how many of them. Pure value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Doors {
+    /// Whether clients without credentials come in.
+    pub anonymous: Vec<bool>,
+    /// Most connections of one core.
+    pub max_connections: Vec<usize>,
+    /// Time until the CONNECT has to be there, µs.
+    pub connect_deadlines_us: Vec<u64>,
+    /// Most connections without a CONNECT on one core, over all listeners.
+    pub lobby: usize,
+    /// What clients may do.
+    pub rules: Vec<ListenerRules>,
+}
+
+impl From<&[ListenerConfig]> for Doors {
+    fn from(listeners: &[ListenerConfig]) -> Doors {
+        let deadline = |one: &ListenerConfig| u64::from(one.connect_deadline_ms) * 1000;
+        Doors {
+            anonymous: listeners.iter().map(|one| one.allow_anonymous).collect(),
+            max_connections: listeners.iter().map(|one| one.max_connections).collect(),
+            connect_deadlines_us: listeners.iter().map(deadline).collect(),
+            lobby: listeners.iter().map(|one| one.lobby).sum(),
+            rules: listeners.iter().map(ListenerRules::from).collect(),
+        }
+    }
 }
 
 /// What the clients of one listener may do. Pure value.
@@ -186,6 +216,15 @@ impl Settings {
         self.session = live.session.clone();
         self.topics = live.topics.clone();
         self.limits = LimitsConfig { memory_bytes, match_cache_bytes, ..live.limits.clone() };
+        self.take_doors(live.doors.clone());
+    }
+
+    fn take_doors(&mut self, doors: Doors) {
+        self.anonymous = doors.anonymous;
+        self.max_connections = doors.max_connections;
+        self.connect_deadlines_us = doors.connect_deadlines_us;
+        self.lobby = doors.lobby;
+        self.rules = doors.rules;
     }
 
     /// Settings of each of `shards` shards as `config` asks; `secrets` decide which topics they own
@@ -194,8 +233,7 @@ impl Settings {
         let topics = &config.topics;
         let groups = topics.share.iter();
         let listeners = config.listeners.iter();
-        let deadlines = listeners.clone().map(|l| u64::from(l.connect_deadline_ms) * 1000);
-        Settings {
+        let mut settings = Settings {
             session: config.session.clone(),
             protocol: config.protocol.clone(),
             topics: config.topics.clone(),
@@ -205,14 +243,29 @@ impl Settings {
                 named: groups.map(|rule| (rule.group.as_str().into(), rule.strategy)).collect(),
             },
             tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
-            connect_deadlines_us: deadlines.collect(),
-            listener_names: listeners.clone().map(|l| l.name.as_str().into()).collect(),
-            anonymous: listeners.clone().map(|l| l.allow_anonymous).collect(),
-            max_connections: listeners.clone().map(|l| l.max_connections).collect(),
-            lobby: listeners.clone().map(|listener| listener.lobby).sum(),
-            rules: listeners.map(ListenerRules::from).collect(),
+            listener_names: listeners.map(|l| l.name.as_str().into()).collect(),
             sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
             ..Settings::new(placement_of(config, shards, secrets))
+        };
+        settings.take_doors(Doors::from(&config.listeners[..]));
+        settings
+    }
+
+    /// What of them a running shard takes over, as it is.
+    #[cfg(test)]
+    pub(super) fn live(&self) -> Live {
+        Live {
+            session: self.session.clone(),
+            topics: self.topics.clone(),
+            limits: self.limits.clone(),
+            policy: self.policy.clone(),
+            doors: Doors {
+                anonymous: self.anonymous.clone(),
+                max_connections: self.max_connections.clone(),
+                connect_deadlines_us: self.connect_deadlines_us.clone(),
+                lobby: self.lobby,
+                rules: self.rules.clone(),
+            },
         }
     }
 

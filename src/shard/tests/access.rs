@@ -74,12 +74,7 @@ fn change_policy(wire: &mut Wire, change: impl FnOnce(&mut Policy)) {
     let settings = &wire.bench.shards[0].clients.settings;
     let mut policy = Policy::clone(&settings.policy);
     change(&mut policy);
-    let live = Live {
-        session: settings.session.clone(),
-        topics: settings.topics.clone(),
-        limits: settings.limits.clone(),
-        policy: Arc::new(policy),
-    };
+    let live = Live { policy: Arc::new(policy), ..settings.live() };
     wire.bench.shards[0].reconfigure(&live);
 }
 

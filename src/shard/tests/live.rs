@@ -3,18 +3,13 @@
 use super::super::Live;
 use super::wire::{Client, Wire, message, read, v5};
 use crate::codec::{Packet, PublishOut, QoS, ReasonCode, Version};
-use crate::config::Overflow;
+use crate::config::{ListenerConfig, Overflow, parse};
+use crate::shard::settings::{Doors, ListenerRules};
 
 /// Gives the shard what `change` makes of its settings.
 fn change(wire: &mut Wire, change: impl Fn(&mut Live)) {
     for shard in &mut wire.bench.shards {
-        let settings = &shard.clients.settings;
-        let mut live = Live {
-            session: settings.session.clone(),
-            topics: settings.topics.clone(),
-            limits: settings.limits.clone(),
-            policy: settings.policy.clone(),
-        };
+        let mut live = shard.clients.settings.live();
         change(&mut live);
         shard.reconfigure(&live);
     }
@@ -117,4 +112,28 @@ fn publishers_are_refused_no_longer_when_outboxes_may_overflow() {
     assert_eq!(answer(&mut wire, 8), refused, "the outbox was full before");
     change(&mut wire, |live| live.session.outbox_messages = 40);
     assert_eq!(answer(&mut wire, 9), taken);
+}
+
+#[test]
+fn doors_open_close_and_slow_down_while_the_shard_runs() {
+    let mut wire = Wire::new(|s| s.rules = vec![ListenerRules::default()]);
+    let early = wire.five("early");
+    let peer = Some("192.0.2.1:5000".parse().expect("an address"));
+    let open = |wire: &mut Wire| wire.bench.shards[0].open(0, peer).is_some();
+    assert!(open(&mut wire));
+    let text = "[[listener]]\ndeny_networks = [\"192.0.2.0/24\"]\nmessages_per_s = 1\n\
+                allow_anonymous = false\n";
+    let config = parse(text).expect("valid");
+    change(&mut wire, |live| live.doors = Doors::from(&config.listeners[..]));
+    assert!(!open(&mut wire), "the address is kept out");
+    assert_eq!(wire.refused(&v5("late", true, 0)), ReasonCode::NOT_AUTHORIZED, "anonymous");
+    // Who is there stays, and is held to the new rate.
+    for _ in 0..3 {
+        publish(&mut wire, early, &message("a", QoS::AtMostOnce, 0, b"x"));
+    }
+    assert_eq!(wire.counters().throttled, 1);
+    change(&mut wire, |live| live.doors = Doors::from(&[ListenerConfig::default()][..]));
+    wire.wait_s(2);
+    assert!(open(&mut wire));
+    wire.five("late");
 }
