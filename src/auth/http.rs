@@ -70,7 +70,7 @@ impl Http {
 
     /// What is known without a request.
     pub(super) fn known(&self, credentials: &Credentials) -> Option<Said> {
-        self.service.known(credentials)
+        self.service.known(&self.service.fingerprint(credentials))
     }
 
     /// Asks, and goes on with the chain from there.
@@ -135,19 +135,20 @@ impl Service {
         hash.finalize().into()
     }
 
-    fn known(&self, credentials: &Credentials) -> Option<Said> {
-        let (key, now_ms) = (self.fingerprint(credentials), self.now_ms());
-        if let Some((opinion, age_ms)) = locked(&self.allowed).get(&key, now_ms) {
+    fn known(&self, key: &Fingerprint) -> Option<Said> {
+        let now_ms = self.now_ms();
+        if let Some((opinion, age_ms)) = locked(&self.allowed).get(key, now_ms) {
             return Some(said(opinion, age_ms));
         }
-        locked(&self.denied).get(&key, now_ms).map(|(opinion, age_ms)| said(opinion, age_ms))
+        locked(&self.denied).get(key, now_ms).map(|(opinion, age_ms)| said(opinion, age_ms))
     }
 
     /// Asks about a client that has waited since `since_ms`.
     fn ask(&self, credentials: &Credentials, since_ms: u64) -> Said {
         let config = &self.settings.config;
         // Another one may have asked the same meanwhile.
-        if let Some(said) = self.known(credentials) {
+        let key = self.fingerprint(credentials);
+        if let Some(said) = self.known(&key) {
             return said;
         }
         let now_ms = self.now_ms();
@@ -163,7 +164,7 @@ impl Service {
         match opinion {
             Ok(opinion) => {
                 locked(&self.breaker).succeeded();
-                self.keep(self.fingerprint(credentials), &opinion, now_ms);
+                self.keep(key, &opinion, now_ms);
                 said(opinion, 0)
             }
             Err(why) => {

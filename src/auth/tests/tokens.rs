@@ -4,14 +4,14 @@ use super::super::chain::Said;
 use super::super::jwt::Jwt;
 use super::super::settings::ProviderSettings;
 use super::service::{Service, answer};
-use super::{Asker, Place, credentials, judge, proven, refused};
+use super::{Asker, PATIENCE, Place, credentials, judge, proven, refused};
 use crate::access::{Credentials, Verdict};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Map, Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(super) const SECRET: &[u8] = b"not very random, but thirty-two bytes long";
 const NOW_S: u64 = 1_000_000;
@@ -265,7 +265,8 @@ fn fetched_keys_are_fetched_again_for_a_name_that_is_new() {
     assert_eq!(asker.ask(credentials("x", &token(0))), Verdict::Unavailable);
     request.send(&answer(200, &key_set(&pairs[..1]).to_string()));
     let fetched = |asker: &mut Asker, token: &str, wanted: bool| {
-        for _ in 0..2000 {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             let verdict = asker.ask(credentials("x", token));
             if matches!(verdict, Verdict::Proven(_)) == wanted {
                 return;
