@@ -39,8 +39,7 @@ impl Shard {
             self.tell_turned_away(listener, peer, super::access::ADDRESS_REFUSED);
             return None;
         }
-        let proxied = self.clients.settings.rules.get(at).is_some_and(|rules| rules.proxied);
-        if !(proxied || self.admits_address(listener, peer)) || !self.admits_connection(listener) {
+        if !self.admits_address(listener, peer) || !self.admits_connection(listener) {
             return None;
         }
         self.lobby += 1;

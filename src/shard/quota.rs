@@ -10,7 +10,7 @@ use super::settings::ListenerRules;
 use super::timers::Timer;
 use super::waiting::Cause;
 use super::{Shard, Time};
-use crate::access::{Struck, party};
+use crate::access::{Struck, is_within, party};
 use crate::base::Bucket;
 use crate::codec::{Frame, PacketType};
 use std::net::SocketAddr;
@@ -95,10 +95,13 @@ impl Shard {
 
     /// Whether one more connection from the address of `peer` may come in now; counts it.
     pub(super) fn admits_address(&mut self, listener: u16, peer: Option<SocketAddr>) -> bool {
-        let at = usize::from(listener);
-        let tolerance = self.clients.settings.rules.get(at).map(|rules| rules.address_connects);
-        let limited = tolerance.filter(|tolerance| tolerance.most > 0).zip(peer);
-        let Some((tolerance, peer)) = limited else { return true };
+        let rules = self.clients.settings.rules.get(usize::from(listener));
+        let limited = rules.filter(|rules| rules.address_connects.most > 0).zip(peer);
+        let Some((rules, peer)) = limited else { return true };
+        if is_within(&rules.proxies, peer.ip()) {
+            return true;
+        }
+        let tolerance = rules.address_connects;
         let (now, key) = (self.clients.now, (listener, party(peer.ip())));
         let counters = &mut self.clients.counters;
         let struck = match self.knocks.is_banned(&key, now) {

@@ -126,8 +126,8 @@ pub struct ListenerRules {
     pub connects: Option<Rate>,
     /// Connections from one address within a second that are too many for one core.
     pub address_connects: Tolerance,
-    /// Connections come from proxies, which tell whose they are.
-    pub proxied: bool,
+    /// Proxies: they tell whose connections they bring, and their own addresses say nothing.
+    pub proxies: Arc<[Network]>,
     /// PUBLISH packets of one connection.
     pub messages: Option<Rate>,
     /// Bytes of one connection.
@@ -175,7 +175,10 @@ impl From<&ListenerConfig> for ListenerRules {
                 window_s: 1,
                 ban_s: 1,
             },
-            proxied: !listener.proxy_from.as_slice().is_empty(),
+            proxies: [&listener.proxy_from, &listener.websocket_proxies]
+                .iter()
+                .flat_map(|networks| networks.as_slice().iter().copied())
+                .collect(),
             messages: Rate::new(listener.messages_per_s, listener.messages_burst),
             bytes: Rate::new(listener.bytes_per_s, listener.bytes_burst),
             allow: listener.allow_networks.as_slice().into(),

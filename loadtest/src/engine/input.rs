@@ -20,7 +20,7 @@ const PACKET_MAX: usize = usize::MAX;
 
 impl Core {
     /// Bytes came in for a client whose packets are not plain on the wire.
-    pub fn unwrap(&mut self, index: u32, bytes: &[u8]) {
+    pub fn unpack(&mut self, index: u32, bytes: &[u8]) {
         let client = &mut self.clients[index as usize];
         let Some(layer) = &mut client.layer else { return };
         let mut plain = std::mem::take(&mut self.plain);

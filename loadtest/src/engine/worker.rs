@@ -338,7 +338,7 @@ fn on_event(core: &mut Core, event: Event<'_>) {
                 (State::Closing, _) => {}
                 (State::Knocking, _) => core.answered_knock(index, bytes),
                 (_, None) => core.received(index, bytes),
-                (_, Some(_)) => core.unwrap(index, bytes),
+                (_, Some(_)) => core.unpack(index, bytes),
             }
         }
         Event::EndOfInput { key, .. } if core.is_old(key) => core.closing.push(key),

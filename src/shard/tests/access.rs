@@ -461,20 +461,19 @@ fn an_address_that_knocks_too_often_is_not_heard_for_a_second() {
     assert!(wire.bench.shards[0].open(0, loud).is_some());
 
     // Behind a proxy its own address says nothing; that of the client does.
-    let network = "192.0.2.0/24";
-    let text = format!("[[listener]]\naddress_connects_per_s = 3\nproxy_from = [\"{network}\"]\n");
-    let config = crate::config::parse(&text).expect("valid");
-    let mut wire = Wire::new(|s| s.rules = rules(&config.listeners[0]));
-    let client =
-        |number: u8| Introduction { peer: from(&format!("10.0.0.{number}:1")), user: None };
-    let shard = &mut wire.bench.shards[0];
-    for number in 0..20 {
-        let key = shard.open(0, loud).expect("the proxy may");
-        assert!(shard.introduce(key, client(number)));
+    for key in ["proxy_from", "websocket = true\nwebsocket_proxies"] {
+        let network = "192.0.2.0/24";
+        let text = format!("[[listener]]\naddress_connects_per_s = 3\n{key} = [\"{network}\"]\n");
+        let config = crate::config::parse(&text).expect("valid");
+        let mut wire = Wire::new(|s| s.rules = rules(&config.listeners[0]));
+        let shard = &mut wire.bench.shards[0];
+        let mut heard = |number: u8| {
+            let key = shard.open(0, loud).expect("the proxy may");
+            let peer = from(&format!("10.0.0.{number}:1"));
+            shard.introduce(key, Introduction { peer, user: None })
+        };
+        assert!((1..20).all(&mut heard), "{key}");
+        assert_eq!([heard(0), heard(0), heard(0), heard(0)], [true, true, true, false], "{key}");
+        assert!(heard(1), "{key}");
     }
-    let mut heard = |number| {
-        let key = shard.open(0, loud).expect("the proxy may");
-        shard.introduce(key, client(number))
-    };
-    assert_eq!([heard(0), heard(0), heard(0), heard(1)], [true, true, false, true]);
 }
