@@ -42,7 +42,7 @@ pub use explain::explain;
 pub use fault::Fault;
 pub use filter::{LogFilter, LogRule};
 pub use moment::Moment;
-pub use name::{FileName, ListenerName, Text, TopicPrefix, Url};
+pub use name::{FileName, Label, Text, TopicPrefix, Url};
 pub use pace::{Micros, Pace};
 pub use parse::{acl, line_of, listener, parse};
 pub use reference::reference;

@@ -5,31 +5,58 @@ use super::key::Key;
 use super::read::{Given, Scan};
 use super::setting::{Setting, Wrong, filed, text};
 
+/// Makes settings of texts in checked form: the type, what is written as its value, and an example.
+macro_rules! texts {
+    ($($type:ident, $kind:literal, $example:literal;)+) => { $(
+        impl Setting for $type {
+            fn kind() -> String {
+                $kind.into()
+            }
+
+            fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
+                filed(text(given.value, $example, $type::new), given, scan)
+            }
+
+            fn show(&self) -> String {
+                format!("{:?}", self.0)
+            }
+        }
+    )+ };
+}
+texts! {
+    Label, "string", "a name such as \"tcp\"";
+    TopicPrefix, "topic prefix", "a prefix such as \"a/b\"";
+    GroupLabel, "share group", "a name such as \"workers\"";
+    Url, "web address", "\"https://auth.example/mqtt\"";
+    FileName, "file name", "a name such as \"users.txt\"";
+    Text, "string", "a string such as \"a\"";
+}
+
 /// Name of a listener or a provider in logs and counters: 1 to 32 lower-case letters, digits, `-`
 /// and `_`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListenerName(String);
+pub struct Label(String);
 
-impl ListenerName {
+impl Label {
     /// Checks `text`. Errors say what is wrong and what to write.
-    pub fn new(text: &str) -> Result<ListenerName, Wrong> {
+    pub fn new(text: &str) -> Result<Label, Wrong> {
         let allowed =
             |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
         if text.is_empty() || text.len() > 32 || !text.chars().all(allowed) {
             let reason = format!("\"{text}\" is not a name for logs");
             return Err((reason, "use 1 to 32 of a-z, 0-9, - and _".into()));
         }
-        Ok(ListenerName(text.into()))
+        Ok(Label(text.into()))
     }
 
     /// A name that is known to be one.
-    pub(super) fn named(text: &'static str) -> ListenerName {
-        ListenerName(text.into())
+    pub(super) fn named(text: &'static str) -> Label {
+        Label(text.into())
     }
 
     /// The name of listener `at`, counted from 0, where none was given: `tcp`, then `tcp-1`.
-    pub fn numbered(at: usize) -> ListenerName {
-        if at == 0 { ListenerName::default() } else { ListenerName(format!("tcp-{at}")) }
+    pub fn numbered(at: usize) -> Label {
+        if at == 0 { Label::default() } else { Label(format!("tcp-{at}")) }
     }
 
     /// The name as text.
@@ -38,23 +65,9 @@ impl ListenerName {
     }
 }
 
-impl Default for ListenerName {
-    fn default() -> ListenerName {
-        ListenerName("tcp".into())
-    }
-}
-
-impl Setting for ListenerName {
-    fn kind() -> String {
-        "string".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a name such as \"tcp\"", ListenerName::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("\"{}\"", self.0)
+impl Default for Label {
+    fn default() -> Label {
+        Label("tcp".into())
     }
 }
 
@@ -93,20 +106,6 @@ impl TopicPrefix {
     }
 }
 
-impl Setting for TopicPrefix {
-    fn kind() -> String {
-        "topic prefix".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a prefix such as \"a/b\"", TopicPrefix::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("{:?}", self.0)
-    }
-}
-
 /// Name of a share group: one topic level without wildcards [MQTT-4.8.2-2].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct GroupLabel(String);
@@ -124,20 +123,6 @@ impl GroupLabel {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl Setting for GroupLabel {
-    fn kind() -> String {
-        "share group".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a name such as \"workers\"", GroupLabel::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("{:?}", self.0)
     }
 }
 
@@ -208,20 +193,6 @@ impl Url {
     }
 }
 
-impl Setting for Url {
-    fn kind() -> String {
-        "web address".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "\"https://auth.example/mqtt\"", Url::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("{:?}", self.0)
-    }
-}
-
 /// The name of a file; empty means that there is none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FileName(String);
@@ -238,19 +209,5 @@ impl FileName {
     /// The name, if there is one.
     pub fn given(&self) -> Option<&str> {
         (!self.0.is_empty()).then_some(&self.0)
-    }
-}
-
-impl Setting for FileName {
-    fn kind() -> String {
-        "file name".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a name such as \"users.txt\"", FileName::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("{:?}", self.0)
     }
 }

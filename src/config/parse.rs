@@ -5,7 +5,7 @@ use super::key::Section;
 use super::read::{Given, Scan};
 use super::relation;
 use super::table::{AccessConfig, AclRule, ListenerConfig};
-use super::{Config, ListenerName};
+use super::{Config, Label};
 use std::net::SocketAddr;
 use toml::de::DeTable;
 
@@ -148,11 +148,7 @@ pub fn listener(at: usize, text: &str, allow_anonymous: bool) -> Result<Listener
         Some((reason, remedy)) if !allow_anonymous => {
             Err(fault(reason, format!("add --allow-anonymous to let anyone in, {remedy}")))
         }
-        _ => Ok(ListenerConfig {
-            name: ListenerName::numbered(at),
-            address,
-            ..ListenerConfig::default()
-        }),
+        _ => Ok(ListenerConfig { name: Label::numbered(at), address, ..ListenerConfig::default() }),
     }
 }
 

@@ -6,7 +6,6 @@ use super::choice::{
     Sleep, TlsClientCertificate, TlsVersion, TokenField, TopicAction,
 };
 use super::key::{Bounds, Key, Section};
-use super::name::Text;
 use super::read::{Given, Scan};
 use crate::index::ShareStrategy;
 use std::net::SocketAddr;
@@ -150,20 +149,6 @@ pub(super) fn text<T>(
 ) -> Result<T, Wrong> {
     let text = value.as_str().ok_or_else(|| wrong_type(value, "a string", example))?;
     check(text)
-}
-
-impl Setting for Text {
-    fn kind() -> String {
-        "string".into()
-    }
-
-    fn read(given: &Given<'_>, _: &Key, scan: &mut Scan) -> Option<Self> {
-        filed(text(given.value, "a string such as \"a\"", Text::new), given, scan)
-    }
-
-    fn show(&self) -> String {
-        format!("{:?}", self.as_str())
-    }
 }
 
 impl Setting for SocketAddr {

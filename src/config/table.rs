@@ -16,7 +16,7 @@ use super::choice::{
 use super::cpus::{Cpus, Numbers};
 use super::filter::LogFilter;
 use super::key::{FREE, Key, Reload, Section, Shape, key_name, power_of_two, section, within};
-use super::name::{FileName, GroupLabel, ListenerName, Text, TopicPrefix};
+use super::name::{FileName, GroupLabel, Label, Text, TopicPrefix};
 use super::pace::Micros;
 use super::read::Scan;
 use super::setting::Setting;
@@ -105,7 +105,7 @@ section! {
     /// 127.0.0.1:1883 and lets anonymous clients in.
     "listener", Repeated => pub struct ListenerConfig {
         /// The name that logs and counters use.
-        name: ListenerName = ListenerName::default(), FREE, "", Restart;
+        name: Label = Label::default(), FREE, "", Restart;
         /// IP address and port; port 0 lets the kernel choose.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), FREE, "", Restart;
         /// Path of a Unix socket to listen on instead of an address, from the directory of this

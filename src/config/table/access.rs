@@ -8,7 +8,7 @@ use crate::config::choice::{
 use crate::config::cpus::Numbers;
 use crate::config::key::{FREE, Key, Reload, Shape, key_name, section, within};
 use crate::config::moment::Moment;
-use crate::config::name::{FileName, ListenerName, Text, Url};
+use crate::config::name::{FileName, Label, Text, Url};
 use crate::config::read::Scan;
 use crate::config::setting::Setting;
 use toml::de::DeTable;
@@ -55,7 +55,7 @@ section! {
     /// signed with a key that is not among them, is left to the next in `listener.authentication`.
     "auth_jwt", Repeated => pub struct JwtConfig {
         /// What `listener.authentication` and logs call it.
-        name: ListenerName = ListenerName::named("jwt"), FREE, "", Live;
+        name: Label = Label::named("jwt"), FREE, "", Live;
         /// The algorithms that are believed; they must be written.
         algorithms: List<TokenAlgorithm> = List::default(), FREE, "", Live;
         /// File with the key: PEM of the public key, or the secret itself for HS256 to HS512 (a
@@ -103,7 +103,7 @@ section! {
     /// what it is sent and what it may answer.
     "auth_http", Repeated => pub struct HttpConfig {
         /// What `listener.authentication` and logs call it.
-        name: ListenerName = ListenerName::named("http"), FREE, "", Live;
+        name: Label = Label::named("http"), FREE, "", Live;
         /// Where it is; it must be written. Passwords go there, so elsewhere than on this host it
         /// should be `https`.
         url: Url = Url::default(), FREE, "", Live;

@@ -2,14 +2,14 @@
 
 use crate::access::{Access, Acl, Action, Names, Rule, Subject};
 use crate::codec::QoS;
-use crate::config::{self, ListenerConfig, ListenerName};
+use crate::config::{self, Label, ListenerConfig};
 use std::net::IpAddr;
 
 const TABLE: &str = include_str!("acl.txt");
 
 fn listeners() -> Vec<ListenerConfig> {
     let named = |name: &str| {
-        let name = ListenerName::new(name).expect("a name");
+        let name = Label::new(name).expect("a name");
         ListenerConfig { name, ..ListenerConfig::default() }
     };
     vec![named("inside"), named("outside")]
