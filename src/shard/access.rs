@@ -72,7 +72,7 @@ impl Shard {
 
     /// Whether connections of `listener` may come from `peer`; counts those that may not.
     pub(super) fn lets_in(&mut self, listener: u16, peer: Option<SocketAddr>) -> bool {
-        let Some(rules) = self.clients.settings.rules.get(usize::from(listener)) else {
+        let Some(rules) = self.clients.settings.doors.rules.get(usize::from(listener)) else {
             return true;
         };
         let now = self.clients.now;
@@ -133,7 +133,7 @@ impl Shard {
             self.commands.push_back(Command::Judge(key, Box::new(credentials)));
             return Err(Unproven::Waits);
         }
-        if !settings.anonymous.get(at).is_some_and(|anonymous| *anonymous) {
+        if !settings.doors.anonymous.get(at).is_some_and(|anonymous| *anonymous) {
             let what = match asks {
                 true => "this listener takes no anonymous clients: give user name and password",
                 false => "this listener takes no anonymous clients, and nobody can prove a name",

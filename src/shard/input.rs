@@ -23,11 +23,14 @@ impl Shard {
     pub fn open(&mut self, listener: u16, peer: Option<SocketAddr>) -> Option<ConnectionKey> {
         let settings = &self.clients.settings;
         let at = usize::from(listener);
-        let full = settings.max_connections.get(at).is_some_and(|most| self.open[at] >= *most);
+        let full =
+            settings.doors.max_connections.get(at).is_some_and(|most| self.open[at] >= *most);
         let refusal = match () {
             () if self.draining => Some("the server is shutting down"),
             () if full => Some("max_connections of the listener are open"),
-            () if self.lobby >= settings.lobby => Some("too many connections without CONNECT"),
+            () if self.lobby >= settings.doors.lobby => {
+                Some("too many connections without CONNECT")
+            }
             () => None,
         };
         if let Some(what) = refusal {
@@ -63,7 +66,7 @@ impl Shard {
         if let Some(open) = self.open.get_mut(usize::from(listener)) {
             *open += 1;
         }
-        let deadlines = &self.clients.settings.connect_deadlines_us;
+        let deadlines = &self.clients.settings.doors.connect_deadlines_us;
         let deadline = deadlines.get(usize::from(listener)).copied().unwrap_or(10_000_000);
         self.wheel.insert(
             Time(now.0.saturating_add(deadline)),

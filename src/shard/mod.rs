@@ -223,7 +223,7 @@ impl Shard {
             first_lane: 0,
             random: Prng::new(settings.seed ^ u64::from(me.0) << 32),
             lobby: 0,
-            open: vec![0; settings.max_connections.len()],
+            open: vec![0; settings.doors.max_connections.len()],
             arrivals: Vec::new(),
             draining: false,
             lag: lag::Lag::default(),

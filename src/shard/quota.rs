@@ -95,7 +95,7 @@ impl Shard {
 
     /// Whether one more connection from the address of `peer` may come in now; counts it.
     pub(super) fn admits_address(&mut self, listener: u16, peer: Option<SocketAddr>) -> bool {
-        let rules = self.clients.settings.rules.get(usize::from(listener));
+        let rules = self.clients.settings.doors.rules.get(usize::from(listener));
         let limited = rules.filter(|rules| rules.address_connects.most > 0).zip(peer);
         let Some((rules, peer)) = limited else { return true };
         if is_within(&rules.proxies, peer.ip()) {

@@ -51,20 +51,12 @@ pub struct Settings {
     pub share: Strategies,
     /// Tick budgets.
     pub tick: TickBudget,
-    /// Longest time from accept to CONNECT, per listener, in microseconds.
-    pub connect_deadlines_us: Vec<u64>,
     /// Names of the listeners, for the log.
     pub listener_names: Arc<[Box<str>]>,
-    /// Whether clients without credentials are let in, per listener.
-    pub anonymous: Vec<bool>,
     /// What clients may do, and whether they are asked who they are.
     pub policy: Arc<Policy>,
-    /// Connections at most, per listener.
-    pub max_connections: Vec<usize>,
-    /// Connections before their CONNECT at most.
-    pub lobby: usize,
-    /// What the clients of each listener may do.
-    pub rules: Vec<ListenerRules>,
+    /// Whom the listeners let in.
+    pub doors: Doors,
     /// Microseconds between two rounds of `$SYS` messages; 0 means none.
     pub sys_interval_us: u64,
     /// Where the cores put their figures.
@@ -201,13 +193,12 @@ impl Settings {
             limits: LimitsConfig::default(),
             share: Strategies::default(),
             tick: TickBudget::default(),
-            connect_deadlines_us: vec![10_000_000],
             listener_names: Arc::from([Box::from("tcp")]),
-            anonymous: vec![true],
             policy: Arc::default(),
-            max_connections: vec![usize::MAX],
-            lobby: 4096,
-            rules: vec![ListenerRules::default()],
+            doors: Doors {
+                max_connections: vec![usize::MAX],
+                ..Doors::from(&[ListenerConfig::default()][..])
+            },
             sys_interval_us: 0,
             board,
         }
@@ -219,15 +210,7 @@ impl Settings {
         self.session = live.session.clone();
         self.topics = live.topics.clone();
         self.limits = LimitsConfig { memory_bytes, match_cache_bytes, ..live.limits.clone() };
-        self.take_doors(live.doors.clone());
-    }
-
-    fn take_doors(&mut self, doors: Doors) {
-        self.anonymous = doors.anonymous;
-        self.max_connections = doors.max_connections;
-        self.connect_deadlines_us = doors.connect_deadlines_us;
-        self.lobby = doors.lobby;
-        self.rules = doors.rules;
+        self.doors.clone_from(&live.doors);
     }
 
     /// Settings of each of `shards` shards as `config` asks; `secrets` decide which topics they own
@@ -236,7 +219,7 @@ impl Settings {
         let topics = &config.topics;
         let groups = topics.share.iter();
         let listeners = config.listeners.iter();
-        let mut settings = Settings {
+        Settings {
             session: config.session.clone(),
             protocol: config.protocol.clone(),
             topics: config.topics.clone(),
@@ -247,11 +230,10 @@ impl Settings {
             },
             tick: TickBudget { targets: config.runtime.tick_targets, ..TickBudget::default() },
             listener_names: listeners.map(|l| l.name.as_str().into()).collect(),
+            doors: Doors::from(&config.listeners[..]),
             sys_interval_us: u64::from(config.sys.interval_s) * 1_000_000,
             ..Settings::new(placement_of(config, shards, secrets))
-        };
-        settings.take_doors(Doors::from(&config.listeners[..]));
-        settings
+        }
     }
 
     /// What of them a running shard takes over, as it is.
@@ -262,13 +244,7 @@ impl Settings {
             topics: self.topics.clone(),
             limits: self.limits.clone(),
             policy: self.policy.clone(),
-            doors: Doors {
-                anonymous: self.anonymous.clone(),
-                max_connections: self.max_connections.clone(),
-                connect_deadlines_us: self.connect_deadlines_us.clone(),
-                lobby: self.lobby,
-                rules: self.rules.clone(),
-            },
+            doors: self.doors.clone(),
         }
     }
 
@@ -279,7 +255,7 @@ impl Settings {
 
     /// The rules of a listener.
     pub fn rules(&self, listener: u16) -> ListenerRules {
-        self.rules.get(usize::from(listener)).cloned().unwrap_or_default()
+        self.doors.rules.get(usize::from(listener)).cloned().unwrap_or_default()
     }
 
     /// Bounds of every outbox.

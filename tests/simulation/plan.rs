@@ -110,7 +110,7 @@ fn settings(random: &mut Prng, shards: usize, lossless: bool) -> Settings {
         targets: pick(random, &[1, 2, 3, 5, 50, 4096]),
         turn_bytes: pick(random, &[1, 200, 1000, 64 * 1024]),
     };
-    settings.connect_deadlines_us = vec![pick(random, &[30_000_000, 100_000_000])];
+    settings.doors.connect_deadlines_us = vec![pick(random, &[30_000_000, 100_000_000])];
     let session = &mut settings.session;
     session.receive_maximum = pick(random, &[1, 2, 5, 20, 1024]);
     session.max_inflight = pick(random, &[1, 2, 5, 20, 1024]);

@@ -80,7 +80,7 @@ pub fn plan(u: &mut Unstructured<'_>) -> Result<(Settings, MeshSettings)> {
     limits.match_cache_bytes = *u.choose(&[0, 100_000])?;
     limits.sessions = *u.choose(&[2, 1000])?;
     limits.memory_bytes = *u.choose(&[0, 0, 20_000])?;
-    settings.lobby = 8;
+    settings.doors.lobby = 8;
     Ok((settings, mesh))
 }
 

@@ -60,7 +60,7 @@ fn allow(action: Action, topics: &[&str]) -> Rule {
 
 /// Names are checked, and `rules` hold.
 fn guarded(settings: &mut Settings, anonymous: bool, rules: Vec<Rule>) {
-    settings.anonymous = vec![anonymous];
+    settings.doors.anonymous = vec![anonymous];
     settings.policy =
         Arc::new(Policy { acl: Acl::new(rules), asks: [true].into(), ..Policy::default() });
 }
@@ -448,7 +448,7 @@ fn who_is_refused_may_be_told_no_more_than_that() {
 fn an_address_that_knocks_too_often_is_not_heard_for_a_second() {
     let rules = |listener: &ListenerConfig| vec![ListenerRules::from(listener)];
     let limited = ListenerConfig { address_connects_per_s: 3, ..ListenerConfig::default() };
-    let mut wire = Wire::new(|s| s.rules = rules(&limited));
+    let mut wire = Wire::new(|s| s.doors.rules = rules(&limited));
     let from = |text: &str| Some(text.parse().expect("an address"));
     let (loud, quiet) = (from("192.0.2.1:5000"), from("192.0.2.2:5000"));
     for _ in 0..3 {
@@ -465,7 +465,7 @@ fn an_address_that_knocks_too_often_is_not_heard_for_a_second() {
         let network = "192.0.2.0/24";
         let text = format!("[[listener]]\naddress_connects_per_s = 3\n{key} = [\"{network}\"]\n");
         let config = crate::config::parse(&text).expect("valid");
-        let mut wire = Wire::new(|s| s.rules = rules(&config.listeners[0]));
+        let mut wire = Wire::new(|s| s.doors.rules = rules(&config.listeners[0]));
         let shard = &mut wire.bench.shards[0];
         let mut heard = |number: u8| {
             let key = shard.open(0, loud).expect("the proxy may");

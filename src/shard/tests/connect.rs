@@ -22,7 +22,7 @@ fn text(text: &str) -> Text {
 fn a_listener_serves_only_its_versions() {
     let all = [Version::V31, Version::V311, Version::V5];
     for (least, most) in [(0, 2), (1, 1), (2, 2), (0, 1), (1, 2)] {
-        let mut wire = Wire::new(|s| s.rules[0].versions = all[least]..=all[most]);
+        let mut wire = Wire::new(|s| s.doors.rules[0].versions = all[least]..=all[most]);
         for (at, version) in all.into_iter().enumerate() {
             if (least..=most).contains(&at) {
                 wire.connect(&connect(version, "c"));
@@ -140,7 +140,7 @@ fn an_empty_identifier_is_replaced_and_announced() {
 fn a_redirecting_listener_says_where_to_go() {
     let redirect = |reason| {
         Wire::new(move |s| {
-            s.rules[0].redirect = Some(reason);
+            s.doors.rules[0].redirect = Some(reason);
             s.protocol.server_reference = text("other.example:1883");
         })
     };
@@ -313,7 +313,7 @@ fn a_refusal_leaves_its_text_out_where_it_does_not_fit() {
 
 #[test]
 fn connections_over_the_rate_are_closed_at_once() {
-    let mut wire = Wire::new(|s| s.rules[0].connects = Rate::new(5, 0));
+    let mut wire = Wire::new(|s| s.doors.rules[0].connects = Rate::new(5, 0));
     let shard = &mut wire.bench.shards[0];
     let accepted = (0..20).filter(|_| shard.open(0, None).is_some()).count();
     assert_eq!(accepted, 5);

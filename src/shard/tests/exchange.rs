@@ -24,7 +24,7 @@ pub(super) fn users() -> &'static Users {
 
 fn asking(settings: &mut Settings) {
     settings.policy = Arc::new(Policy { asks: [true].into(), ..Policy::default() });
-    settings.anonymous = vec![false];
+    settings.doors.anonymous = vec![false];
 }
 
 fn first(user: &str) -> String {

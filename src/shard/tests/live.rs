@@ -116,7 +116,7 @@ fn publishers_are_refused_no_longer_when_outboxes_may_overflow() {
 
 #[test]
 fn doors_open_close_and_slow_down_while_the_shard_runs() {
-    let mut wire = Wire::new(|s| s.rules = vec![ListenerRules::default()]);
+    let mut wire = Wire::new(|s| s.doors.rules = vec![ListenerRules::default()]);
     let early = wire.five("early");
     let peer = Some("192.0.2.1:5000".parse().expect("an address"));
     let open = |wire: &mut Wire| wire.bench.shards[0].open(0, peer).is_some();

@@ -77,8 +77,8 @@ fn filters_may_have_so_many_levels_and_no_more() {
 /// A broker with these rates, a reader of `t` and a writer.
 fn metered(messages: Option<Rate>, bytes: Option<Rate>) -> (Wire, Client, Client) {
     let mut wire = Wire::new(move |s| {
-        s.rules[0].messages = messages;
-        s.rules[0].bytes = bytes;
+        s.doors.rules[0].messages = messages;
+        s.doors.rules[0].bytes = bytes;
     });
     let reader = wire.five("reader");
     wire.subscribe(reader, "t", QoS::AtMostOnce);
