@@ -31,27 +31,41 @@ const fn workload(name: &'static str, what: &'static str, begin: fn() -> Round) 
     Workload { name, what, operations: BATCH, begin }
 }
 
-pub const WORKLOADS: [Workload; 11] = [
+pub const WORKLOADS: [Workload; 14] = [
     workload("decode", "framing and decoding a PUBLISH of 64 bytes, MQTT 3.1.1", || {
         decode(Version::V311)
     }),
     workload("decode_5", "the same with MQTT 5 and a user property", || decode(Version::V5)),
     workload("encode", "encoding a PUBLISH of 64 bytes, MQTT 5", encode),
     workload("pipe", "a QoS 0 message from one client to one other", || {
-        fan_out(1, 1, QoS::AtMostOnce)
+        fan_out(1, 1, QoS::AtMostOnce, Pieces::Single)
+    }),
+    workload("pipe_run", "the same in a run of messages to one topic", || {
+        fan_out(1, 1, QoS::AtMostOnce, Pieces::Run)
     }),
     Workload {
         name: "fan_out",
         what: "delivery of a QoS 0 message to one of 100 subscribers",
         operations: BATCH * SUBSCRIBERS,
-        begin: || fan_out(1, SUBSCRIBERS, QoS::AtMostOnce),
+        begin: || fan_out(1, SUBSCRIBERS, QoS::AtMostOnce, Pieces::Single),
+    },
+    Workload {
+        name: "fan_out_run",
+        what: "the same in a run of messages to one topic",
+        operations: BATCH * SUBSCRIBERS,
+        begin: || fan_out(1, SUBSCRIBERS, QoS::AtMostOnce, Pieces::Run),
     },
     workload("window", "a QoS 1 message from one client to one other, both acknowledged", || {
-        fan_out(1, 1, QoS::AtLeastOnce)
+        fan_out(1, 1, QoS::AtLeastOnce, Pieces::Run)
     }),
-    workload("window_2", "the same with QoS 2", || fan_out(1, 1, QoS::ExactlyOnce)),
+    workload("window_2", "the same with QoS 2", || {
+        fan_out(1, 1, QoS::ExactlyOnce, Pieces::Run)
+    }),
     workload("hop", "a QoS 0 message over the rings of two shards", || {
-        fan_out(2, 1, QoS::AtMostOnce)
+        fan_out(2, 1, QoS::AtMostOnce, Pieces::Single)
+    }),
+    workload("hop_run", "the same in a run of messages to one topic", || {
+        fan_out(2, 1, QoS::AtMostOnce, Pieces::Run)
     }),
     workload(
         "match_new",
@@ -119,9 +133,16 @@ fn answers(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// How a batch of messages is received.
+#[derive(Clone, Copy, PartialEq)]
+enum Pieces {
+    Single,
+    Run,
+}
+
 /// Batches of messages from one client to others, which answer; the publisher lives on the first
 /// shard, the subscribers on the last.
-fn fan_out(shards: usize, subscribers: usize, qos: QoS) -> Round {
+fn fan_out(shards: usize, subscribers: usize, qos: QoS, pieces: Pieces) -> Round {
     let mut host = host(shards, |_| {});
     let readers: Vec<Client> = (0..subscribers).map(|_| host.connect(Some(shards - 1))).collect();
     for reader in &readers {
@@ -131,10 +152,13 @@ fn fan_out(shards: usize, subscribers: usize, qos: QoS) -> Round {
     host.settle();
     let mut batch = Vec::new();
     (0..BATCH).for_each(|id| publish("plant/1/line/7", qos, id + 1, &mut batch));
+    let piece = batch.len() / if pieces == Pieces::Single { BATCH } else { 1 };
     let turns = if qos == QoS::AtMostOnce { 2 * shards - 1 } else { 4 };
     let (mut back, mut answered) = (Vec::new(), Vec::<(Client, usize, usize)>::new());
     Box::new(move || {
-        host.shards[at].receive(key, &batch);
+        for piece in batch.chunks(piece) {
+            host.shards[at].receive(key, piece);
+        }
         for _ in 0..turns {
             back.clear();
             answered.clear();

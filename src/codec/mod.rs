@@ -23,6 +23,7 @@ mod ping;
 mod property;
 mod publish;
 mod reason;
+mod run;
 mod subscribe;
 mod text;
 mod unsubscribe;
@@ -45,6 +46,7 @@ pub use ping::{encode_pingreq, encode_pingresp};
 pub use property::{PropertyId, UserProperties, Value, put_property};
 pub use publish::{Publish, PublishOut, PublishProperties, SubscriptionIds};
 pub use reason::ReasonCode;
+pub use run::{Alike, PLAIN_PUBLISH, Run};
 pub use subscribe::{
     RetainHandling, Suback, Subscribe, SubscribeOptions, SubscribeOut, encode_suback,
 };

@@ -428,6 +428,16 @@ impl Index {
         matched.nodes.iter().filter_map(|key| self.trie.get(*key)).any(Node::owns_groups)
     }
 
+    /// As [`Index::interest`] and [`Index::has_groups`], and how many places of local subscribers
+    /// the nodes have.
+    #[inline]
+    pub fn survey(&self, matched: &Matched) -> (CoreSet, bool, usize) {
+        let nodes = matched.nodes.iter().filter_map(|key| self.trie.get(*key));
+        nodes.fold((CoreSet::EMPTY, false, 0), |(cores, groups, places), node| {
+            (cores.union(node.interest()), groups || node.owns_groups(), places + node.len())
+        })
+    }
+
     /// Picks a core for each owned group of the match and appends the picks to `out`. Cores count
     /// by weight: members online, or all members where nobody is online anywhere.
     pub fn pick_cores(&mut self, matched: &Matched, hint: &mut Hint<'_>, out: &mut Vec<GroupPick>) {

@@ -160,6 +160,12 @@ impl MeshEnd {
         self.me
     }
 
+    /// Bytes of entries in one block.
+    #[inline]
+    pub fn block_bytes(&self) -> usize {
+        self.request_pool.block_bytes()
+    }
+
     /// How many shards the mesh joins.
     pub fn shards(&self) -> usize {
         self.peers.len()

@@ -23,6 +23,12 @@ impl Pool {
         Pool { free: Vec::new(), block_bytes, allocated: 0, limit: limit.max(2) }
     }
 
+    /// Bytes of entries in one block.
+    #[inline]
+    pub fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
     /// Whether [`Pool::take`] would answer.
     pub fn has_block(&self) -> bool {
         !self.free.is_empty() || self.allocated < self.limit

@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// Whether this tick can take one message more.
-    pub(super) fn check_budget(&mut self) -> Result<(), Cause> {
+    pub(super) fn check_budget(&self) -> Result<(), Cause> {
         if self.targets_left == 0 || self.turn_left == 0 || self.waiting.must_queue(Cause::Budget) {
             return Err(Cause::Budget);
         }

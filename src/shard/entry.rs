@@ -5,10 +5,10 @@
 //! panics: it would be a bug, not bad input.
 
 use crate::base::{MessageId, PacketId, PublisherId, ShardId, Time};
-use crate::codec::{QoS, check_text};
+use crate::codec::{QoS, Run, Version, check_text};
 use crate::index::Part;
 use crate::mesh::{Attachment, Block, Carried};
-use crate::session::{MessageView, Payload};
+use crate::session::{MessageView, Payload, RunView};
 use bytes::Bytes;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -38,6 +38,8 @@ pub struct AckTo {
 pub enum Entry<'a> {
     /// REQUEST: a message for its owner.
     Publish { message: MessageView<'a>, scope: Scope, ack: Option<AckTo> },
+    /// REQUEST: a run of messages for their owner, which has to do everything about them.
+    PublishRun { run: RunView<'a> },
     /// REQUEST: the sender has (or no longer has) plain subscribers of `filter`. A `token` other
     /// than zero asks for [`Entry::Installed`].
     Interest { filter: &'a str, present: bool, token: u64 },
@@ -54,6 +56,8 @@ pub enum Entry<'a> {
     Reserve { filter: &'a str, present: bool, session: u64, serial: u64 },
     /// DELIVER: a message for the receiver's plain subscribers and for its picked group members.
     Deliver { message: MessageView<'a>, sequence: u64, plain: bool, picks: Picks<'a> },
+    /// DELIVER: a run of messages for the receiver's plain subscribers; `sequence` is of the first.
+    DeliverRun { run: RunView<'a>, sequence: u64 },
     /// DELIVER: the interest asked for under `token` is in force for everything after `sequence`.
     Installed { token: u64, sequence: u64 },
     /// DELIVER: the arbiter's answer to [`Entry::Reserve`].
@@ -91,6 +95,8 @@ const RESERVE: u8 = 20;
 const RESERVED: u8 = 21;
 
 const REDISPATCH: u8 = 10;
+const PUBLISH_RUN: u8 = 11;
+const DELIVER_RUN: u8 = 12;
 
 /// Bytes of one pick of a share group.
 pub(super) const PICK_BYTES: usize = 9;
@@ -106,6 +112,11 @@ pub fn message_entry_len(message: &MessageView<'_>, extra: usize) -> usize {
     let payload = message.payload.bytes().len();
     let inline = if payload >= SHARED_PAYLOAD_BYTES { 0 } else { payload };
     5 + MESSAGE_HEAD + message.topic.len() + message.properties.len() + inline + 32 + extra
+}
+
+/// Upper bound of the room that an entry with this run needs.
+pub fn run_entry_len(run: &Run<'_>) -> usize {
+    5 + 8 + 1 + 4 + 8 + 8 + 1 + 4 + run.bytes().len()
 }
 
 /// Upper bound of the room that an entry with `text` bytes of text needs.
@@ -237,6 +248,20 @@ pub fn write_deliver(
     out.finish();
 }
 
+/// Appends a run: for its owner, or as a delivery whose first message has the number `sequence`.
+pub fn write_run(block: &mut Block, view: &RunView<'_>, sequence: Option<u64>) {
+    let kind = if sequence.is_some() { DELIVER_RUN } else { PUBLISH_RUN };
+    let mut out = Writer::new(block, kind);
+    out.u64(sequence.unwrap_or_default());
+    out.u8(view.id.origin.0);
+    out.u32(view.id.epoch);
+    out.u64(view.id.sequence);
+    out.u64(view.publisher.0);
+    out.u8(u8::from(view.run.is_encoded(Version::V5)));
+    out.text(view.run.bytes());
+    out.finish();
+}
+
 /// Appends a message that needs another member of a share group.
 pub fn write_redispatch(block: &mut Block, message: &MessageView<'_>, filter: &str, group: &str) {
     let mut out = Writer::new(block, REDISPATCH);
@@ -306,8 +331,10 @@ pub fn write(block: &mut Block, entry: &Entry<'_>) {
             out.optional_text(*after);
         }
         Entry::Publish { .. }
+        | Entry::PublishRun { .. }
         | Entry::Redispatch { .. }
         | Entry::Deliver { .. }
+        | Entry::DeliverRun { .. }
         | Entry::Retained { .. } => {
             unreachable!("entries with a message have writers of their own")
         }
@@ -328,6 +355,17 @@ pub fn write_retained(block: &mut Block, token: u64, message: &MessageView<'_>) 
 pub struct Position {
     at: usize,
     attachment: usize,
+    /// How much of the run that stands there is done: bytes and messages.
+    done: (usize, u64),
+}
+
+impl Position {
+    /// The position behind `taken`, the next part of the run that stands here.
+    pub fn past(self, taken: &Run<'_>) -> Position {
+        let (bytes, messages) = self.done;
+        let done = (bytes + taken.bytes().len(), messages + taken.count() as u64);
+        Position { done, ..self }
+    }
 }
 
 struct Reader<'a> {
@@ -381,6 +419,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A run without what is `done` of it, and the number of its first message.
+    fn run(&mut self, (bytes, messages): (usize, u64)) -> (RunView<'a>, u64) {
+        let sequence = self.u64() + messages;
+        let (origin, epoch) = (ShardId(self.u8()), self.u32());
+        let id = MessageId { origin, epoch, sequence: self.u64() + messages };
+        let publisher = PublisherId(self.u64());
+        let version = if self.u8() == 0 { Version::V311 } else { Version::V5 };
+        let run = Run::of(&self.bytes()[bytes..], version).expect("a run is never empty");
+        (RunView::new(run, id, publisher), sequence)
+    }
+
     fn message(&mut self) -> MessageView<'a> {
         let head: &[u8; MESSAGE_HEAD] = self.take(MESSAGE_HEAD).try_into().expect("a head");
         let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
@@ -409,7 +458,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The entry at `position` and the position behind it; `None` at the end of the block.
+/// The entry at `position` and the position behind it; `None` at the end of the block. Of a run,
+/// what is not done.
 pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> {
     let rest = block.bytes.get(position.at..).filter(|rest| !rest.is_empty())?;
     let attachments = &block.attachments[position.attachment..];
@@ -422,6 +472,11 @@ pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> 
             let packet_id = PacketId::new(input.u32() as u16);
             let ack = packet_id.map(|packet_id| AckTo { session, packet_id });
             Entry::Publish { scope, ack, message: input.message() }
+        }
+        PUBLISH_RUN => Entry::PublishRun { run: input.run(position.done).0 },
+        DELIVER_RUN => {
+            let (run, sequence) = input.run(position.done);
+            Entry::DeliverRun { run, sequence }
         }
         INTEREST => {
             let (present, token) = (input.u8() != 0, input.u64());
@@ -466,8 +521,8 @@ pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> 
         RETAINED_END => Entry::RetainedEnd { token: input.u64(), after: input.optional_text() },
         kind => unreachable!("entry kind {kind}"),
     };
-    let next = Position { at: position.at + len, attachment: position.attachment + input.used };
-    Some((entry, next))
+    let (at, attachment) = (position.at + len, position.attachment + input.used);
+    Some((entry, Position { at, attachment, done: (0, 0) }))
 }
 
 /// Takes the connection that the hand-over entry at `position` brought.

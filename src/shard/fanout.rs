@@ -43,7 +43,7 @@ pub(super) struct FanOut {
 type Served = HashSet<SessionKey, RandomState>;
 
 /// What one pass over the subscribers of a message works on.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     view: &'a MessageView<'a>,
     matched: &'a Matched,
     /// Positions per node; empty: all there are.
@@ -51,6 +51,17 @@ struct Pass<'a> {
     from: ShardId,
     /// Of a fan-out that spans ticks.
     served: Option<&'a mut Served>,
+}
+
+impl<'a> Pass<'a> {
+    /// The pass of a message of `from` over all subscribers at once.
+    pub(super) fn whole(
+        view: &'a MessageView<'a>,
+        matched: &'a Matched,
+        from: ShardId,
+    ) -> Pass<'a> {
+        Pass { view, matched, lens: &[], from, served: None }
+    }
 }
 
 impl FanOut {
@@ -72,7 +83,7 @@ impl Shard {
     }
 
     /// How many places of local subscribers there are to visit.
-    fn targets(&self, matched: &Matched) -> usize {
+    pub(super) fn targets(&self, matched: &Matched) -> usize {
         matched.nodes.iter().map(|node| self.index.node(*node).map_or(0, Node::len)).sum()
     }
 
@@ -109,8 +120,9 @@ impl Shard {
         self.targets_left = self.targets_left.saturating_sub(total);
         let mut prepared = Prepared::new(None, std::mem::take(&mut self.clients.scratch));
         prepared.single = total == 1;
-        let mut pass = Pass { view, matched, lens: &[], from, served: None };
-        self.deliver_from(&mut pass, Cursor::default(), usize::MAX, &mut prepared);
+        self.deliver_to_all(&mut Pass::whole(view, matched, from), |clients, session, claim| {
+            clients.deliver(view, session, claim, &mut prepared);
+        });
         self.clients.scratch = prepared.into_bytes();
         None
     }
@@ -130,7 +142,10 @@ impl Shard {
             from: fanout.from,
             served: Some(&mut fanout.served),
         };
-        let (cursor, used) = self.deliver_from(&mut pass, fanout.cursor, budget, &mut prepared);
+        let (cursor, used) =
+            self.deliver_from(&mut pass, fanout.cursor, budget, |clients, session, claim| {
+                clients.deliver(&view, session, claim, &mut prepared);
+            });
         self.clients.scratch = prepared.into_bytes();
         self.targets_left = self.targets_left.saturating_sub(used);
         fanout.cursor = cursor;
@@ -160,12 +175,23 @@ impl Shard {
         fanouts
     }
 
+    /// Names each session that gets the message of `pass`, with its claim, to `deliver`.
+    #[inline(always)]
+    pub(super) fn deliver_to_all(
+        &mut self,
+        pass: &mut Pass<'_>,
+        deliver: impl FnMut(&mut Clients, SessionKey, Claim<'_>),
+    ) {
+        self.deliver_from(pass, Cursor::default(), usize::MAX, deliver);
+    }
+
+    #[inline(always)]
     fn deliver_from(
         &mut self,
         pass: &mut Pass<'_>,
         mut cursor: Cursor,
         budget: usize,
-        prepared: &mut Prepared,
+        mut deliver: impl FnMut(&mut Clients, SessionKey, Claim<'_>),
     ) -> (Cursor, usize) {
         let (index, clients, installs) = (&self.index, &mut self.clients, &self.installs);
         let alone = pass.matched.nodes.len() == 1;
@@ -191,7 +217,7 @@ impl Shard {
                     }
                     claim.more = &more;
                 }
-                clients.deliver(pass.view, subscriber.session, claim, prepared);
+                deliver(clients, subscriber.session, claim);
             }
             if end < len {
                 return (Cursor { position: end, ..cursor }, used);

@@ -5,7 +5,9 @@ use super::events::Ending;
 use super::waiting::{Cause, Source};
 use super::{Command, Shard};
 use crate::base::Time;
-use crate::codec::{self, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version};
+use crate::codec::{
+    self, DecodeError, Frame, PLAIN_PUBLISH, Packet, PacketType, Publish, ReasonCode, Version,
+};
 use std::net::SocketAddr;
 
 /// What to do after a packet.
@@ -187,18 +189,25 @@ impl Shard {
 
     /// Processes whole packets at the front of `bytes`; returns how many bytes they were.
     fn parse(&mut self, key: ConnectionKey, bytes: &[u8]) -> usize {
-        let (mut version, mut max) = self.framing_of(key);
+        let mut framing = self.framing_of(key);
         let mut used = 0;
         while used < bytes.len() {
-            let flow = match codec::frame_of(version, &bytes[used..], max) {
+            let flow = match codec::frame_of(framing.0, &bytes[used..], framing.1) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
+                    if frame.first == PLAIN_PUBLISH {
+                        let taken = self.publish_run(key, &frame, &bytes[used..], framing);
+                        used += taken;
+                        if taken > 0 {
+                            continue;
+                        }
+                    }
                     let len = frame.len;
                     let flow = self.packet(key, &frame);
                     if matches!(flow, Flow::Next) {
                         used += len;
                         if frame.first >> 4 == codec::PacketType::Connect as u8 {
-                            (version, max) = self.framing_of(key);
+                            framing = self.framing_of(key);
                         }
                     }
                     flow
@@ -352,7 +361,6 @@ impl Shard {
         true
     }
 
-    /// The protocol version that a connection speaks.
     /// The version of a connection's packets, and how large they may be.
     fn framing_of(&self, key: ConnectionKey) -> (Version, usize) {
         let connection = self.clients.connections.get(key);

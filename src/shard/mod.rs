@@ -44,6 +44,7 @@ mod redispatch;
 mod replay;
 mod report;
 mod rewrite;
+mod run;
 mod session;
 mod settings;
 mod skew;

@@ -7,7 +7,7 @@ use super::entry::{self, Entry, Position};
 use super::fanout::FanOut;
 use super::waiting::{Cause, Source};
 use crate::base::{Key, PacketId, ShardId};
-use crate::codec::{QoS, ReasonCode};
+use crate::codec::{QoS, ReasonCode, Run};
 use crate::mesh::{Block, Reply};
 use crate::session::MessageView;
 use crate::topic::{Delayed, TopicFilter, TopicName};
@@ -43,6 +43,12 @@ impl Lane {
             || self.delivers.is_some()
             || (self.requests_rang || self.requests.is_some()) && self.blocked.is_none()
     }
+}
+
+/// Where reading goes on when `taken` was taken of the run at `position`.
+fn past(position: Position, run: &Run<'_>, taken: &Run<'_>, behind: Position) -> Position {
+    let whole = taken.count() == run.count();
+    if whole { behind } else { position.past(taken) }
 }
 
 impl Shard {
@@ -90,8 +96,16 @@ impl Shard {
                 if blocked || self.targets_left == 0 {
                     break;
                 }
-                position = behind;
-                self.delivered(peer, &entry);
+                position = match &entry {
+                    Entry::DeliverRun { run, sequence } => {
+                        let taken = self.delivered_run(peer, run, *sequence);
+                        past(position, &run.run, &taken, behind)
+                    }
+                    _ => {
+                        self.delivered(peer, &entry);
+                        behind
+                    }
+                };
             }
             if entry::read(&block, position).is_none() {
                 self.mesh.give_back_delivers(peer, block);
@@ -104,13 +118,22 @@ impl Shard {
         }
     }
 
+    /// Keeps a long fan-out of a message of `from`.
+    pub(super) fn note_fan_out(&mut self, from: ShardId, fanout: Option<FanOut>) {
+        self.lanes[from.index()].fanouts.extend(fanout);
+    }
+
     /// Whether an entry must not pass the long fan-outs of its lane. What is no message tells of
     /// the order of messages, so it passes none.
     fn waits_in_lane(&mut self, from: ShardId, entry: &Entry<'_>) -> bool {
         if self.lanes[from.index()].fanouts.is_empty() {
             return false;
         }
-        let Entry::Deliver { message, .. } = entry else { return true };
+        let message = match entry {
+            Entry::Deliver { message, .. } => message,
+            Entry::DeliverRun { run, .. } => &run.first(),
+            _ => return true,
+        };
         let matched = self.index.matches(TopicName::assume_checked(message.topic));
         self.waits_for_fan_out(&self.lanes[from.index()].fanouts, message, &matched)
     }
@@ -122,7 +145,7 @@ impl Shard {
                 if *plain {
                     let matched = self.index.matches(TopicName::assume_checked(message.topic));
                     let fanout = self.start_fan_out(message, &matched, from);
-                    self.lanes[from.index()].fanouts.extend(fanout);
+                    self.note_fan_out(from, fanout);
                 }
                 for (local, online) in picks.iter() {
                     self.deliver_to_group(local, online, message, from);
@@ -132,7 +155,9 @@ impl Shard {
             Entry::Retained { token, message } => self.replayed(*token, message, None),
             Entry::RetainedEnd { token, after } => self.replay_ended(*token, *after),
             Entry::Reserved { serial, granted } => self.reserved(*serial, *granted),
+            Entry::DeliverRun { .. } => unreachable!("taken as far as the budget goes"),
             Entry::Publish { .. }
+            | Entry::PublishRun { .. }
             | Entry::Redispatch { .. }
             | Entry::Reserve { .. }
             | Entry::Interest { .. }
@@ -171,6 +196,12 @@ impl Shard {
                     Some((Entry::HandOver { .. }, behind)) => {
                         self.take_in(&mut block, position);
                         (Ok(()), behind)
+                    }
+                    Some((Entry::PublishRun { run }, behind)) => {
+                        match self.accept_forwarded_run(&run) {
+                            Ok(taken) => (Ok(()), past(position, &run.run, &taken, behind)),
+                            Err(cause) => (Err(cause), behind),
+                        }
                     }
                     Some((entry, behind)) => (self.requested(peer, &entry), behind),
                 };
@@ -238,9 +269,11 @@ impl Shard {
             Entry::Reserve { filter, present, session, serial } => {
                 self.arbitrate(from, filter, present.then_some(*session), *serial)?;
             }
+            Entry::PublishRun { .. } => unreachable!("taken as far as the budget goes"),
             Entry::HandOver { .. }
             | Entry::Reserved { .. }
             | Entry::Deliver { .. }
+            | Entry::DeliverRun { .. }
             | Entry::Installed { .. }
             | Entry::Retained { .. }
             | Entry::RetainedEnd { .. } => unreachable!("not a request"),

@@ -157,6 +157,14 @@ impl Shard {
     /// Looks the topic up, through the connection's cache. `None`: not a valid topic name.
     #[inline]
     fn destination(&mut self, key: ConnectionKey, topic: &str) -> Option<Destination> {
+        let cache = self.look_up(key, topic)?;
+        let TopicCache { owner, by_publisher, delayed, .. } = *cache;
+        Some(Destination { owner, by_publisher, delayed, matched: cache.matched.clone() })
+    }
+
+    /// Brings the connection's cache up to date for `topic`. `None`: not a valid topic name.
+    #[inline]
+    pub(super) fn look_up(&mut self, key: ConnectionKey, topic: &str) -> Option<&TopicCache> {
         let connection = self.clients.connections.get_mut(key)?;
         let cache = connection.topic.get_or_insert_default();
         if cache.topic != topic {
@@ -175,14 +183,14 @@ impl Shard {
             cache.topic.clear();
             cache.topic.push_str(topic);
         }
-        let TopicCache { owner, by_publisher, delayed, .. } = **cache;
-        if owner != self.me && !by_publisher || delayed {
-            return Some(Destination { owner, by_publisher, delayed, matched: None });
+        if cache.owner != self.me && !cache.by_publisher || cache.delayed {
+            cache.matched = None;
+            return Some(cache);
         }
         if !cache.matched.as_ref().is_some_and(|matched| self.index.is_current(matched)) {
             cache.matched = Some(self.index.matches(TopicName::assume_checked(topic)));
         }
-        Some(Destination { owner, by_publisher, delayed, matched: cache.matched.clone() })
+        Some(cache)
     }
 
     /// What must be known of the topic that was looked up last before anything is published to it.

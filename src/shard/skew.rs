@@ -14,7 +14,7 @@
 use super::Shard;
 use super::sys::is_reserved;
 use crate::base::{CoreSet, Prng};
-use crate::session::MessageView;
+use crate::session::{MessageView, RunView};
 
 /// Subtrees that are watched at a time in each list.
 const PLACES: usize = 32;
@@ -107,6 +107,14 @@ impl Skew {
         self.left == 0
     }
 
+    /// Counts up to `count` messages, up to one to look at; whether it came to one, and how many
+    /// were not counted.
+    fn is_due_within(&mut self, count: u64) -> (bool, u64) {
+        let counted = self.left.min(count);
+        self.left -= counted;
+        (self.left == 0, count - counted)
+    }
+
     /// Drawn, so that traffic with a rhythm does not meet the same message again and again.
     fn draw(&mut self) {
         self.left = 1 + self.random.below(2 * EVERY - 1) as u64;
@@ -127,6 +135,19 @@ impl Skew {
 }
 
 impl Shard {
+    /// Counts messages that go to `others`, and looks at those whose turn it is.
+    #[inline]
+    pub(super) fn look_at_some(&mut self, view: &RunView<'_>, others: CoreSet) {
+        let mut left = view.run.count() as u64;
+        while left > 0 {
+            let (due, rest) = self.skew.is_due_within(left);
+            if due {
+                self.look_at(&view.first(), others);
+            }
+            left = rest;
+        }
+    }
+
     /// Looks at a message that goes to `others`.
     #[cold]
     #[inline(never)]

@@ -20,6 +20,7 @@ mod exclusive;
 mod explanation;
 mod live;
 mod rewrite;
+mod runs;
 
 use super::*;
 use crate::base::{MAX_SHARDS, PacketId, Time};
