@@ -2,12 +2,15 @@
 //! Where topics are rewritten nothing is taken for a run, so a rule that fits nothing makes the
 //! broker that is compared with.
 
+use super::super::entry::{self, Entry, Position};
 use super::{Bench, Client};
-use crate::base::{PacketId, Prng};
+use crate::base::{MessageId, PacketId, Prng, PublisherId, ShardId};
 use crate::codec::{
-    ConnectOut, ConnectProperties, PublishOut, QoS, SubscribeOptions, SubscribeOut, Version,
+    ConnectOut, ConnectProperties, PublishOut, QoS, Run, SubscribeOptions, SubscribeOut, Version,
 };
 use crate::config;
+use crate::mesh::Block;
+use crate::session::RunView;
 use std::num::NonZeroU32;
 
 const RULE: &str = r#"
@@ -169,5 +172,34 @@ fn compare(seed: u64, shards: usize) {
 fn a_run_does_what_its_messages_do_one_by_one() {
     for seed in 0..400 {
         compare(seed, 1 + seed as usize % 4);
+    }
+}
+
+#[test]
+fn a_run_is_read_on_where_reading_stopped() {
+    for version in VERSIONS {
+        let mut bytes = Vec::new();
+        for payload in [b"0", b"1", b"2", b"3"] {
+            PublishOut { topic: "t", payload, ..PublishOut::default() }.encode(version, &mut bytes);
+        }
+        let run = Run::of(&bytes, version).expect("a run");
+        let id = MessageId { origin: ShardId(3), epoch: 5, sequence: 70 };
+        let mut block = Block::with_capacity(entry::run_entry_len(&run));
+        entry::write_run(&mut block, &RunView::new(run, id, PublisherId(9)), Some(40));
+        assert_eq!(block.room(), 0, "the announced length is what it takes");
+        let mut position = Position::default();
+        for done in [0, 1, 3] {
+            let (entry, behind) = entry::read(&block, position).expect("an entry");
+            let Entry::DeliverRun { run: view, sequence } = entry else { panic!("{entry:?}") };
+            assert_eq!((view.run.count() as u64, sequence), (4 - done, 40 + done));
+            assert_eq!(
+                (view.id, view.publisher),
+                (MessageId { sequence: 70 + done, ..id }, PublisherId(9))
+            );
+            let payloads: Vec<_> = view.messages().map(|m| m.payload.bytes()[0] - b'0').collect();
+            assert!(payloads.iter().eq(&[0, 1, 2, 3][done as usize..]));
+            assert!(entry::read(&block, behind).is_none());
+            position = position.past(&view.run.within(1 + done as usize, 1000).expect("some"));
+        }
     }
 }
