@@ -73,10 +73,11 @@ section! {
         sleep: Sleep = Sleep::Ring, FREE, "", Restart;
         /// Entries of each core's submission ring.
         ring_entries: usize = 4096, power_of_two(64, 32_768), "entries", Restart;
-        /// Receive buffers that each core lends to the kernel.
-        recv_buffers: usize = 1024, power_of_two(16, 32_768), "buffers", Restart;
-        /// Size of one receive buffer.
-        recv_buffer_bytes: usize = 4096, within(512, MIB), "bytes", Restart;
+        /// Receive buffers that each core lends to the kernel. They take turns, so what they hold
+        /// together should fit into the core's cache.
+        recv_buffers: usize = 256, power_of_two(16, 32_768), "buffers", Restart;
+        /// Size of one receive buffer. What a client sends in a row is handled in pieces of it.
+        recv_buffer_bytes: usize = 16_384, within(512, MIB), "bytes", Restart;
         /// Completions that one tick reaps before it goes on.
         tick_completions: usize = 512, within(1, 65_536), "completions", Restart;
         /// Subscribers that one tick serves of one fan-out; the rest waits for the next tick.

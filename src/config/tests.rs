@@ -87,7 +87,7 @@ recv_buffer_bytes = \"4k\"
             "line 9: runtime.recv_buffers: 1000 is not a power of two; use a power of two in \
              16..=32768, such as 1024",
             "line 10: runtime.recv_buffer_bytes: a string where an integer belongs; write a number \
-             such as 4096",
+             such as 16384",
         ]
     );
 }

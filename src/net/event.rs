@@ -24,8 +24,8 @@ impl Default for DriverSettings {
         DriverSettings {
             submission_entries: 4096,
             completion_entries: 16_384,
-            recv_buffers: 1024,
-            recv_buffer_bytes: 4096,
+            recv_buffers: 256,
+            recv_buffer_bytes: 16_384,
         }
     }
 }

@@ -28,9 +28,9 @@ const ON_ONE_CORE: &[(&str, &[&str])] = &[
     ("runtime.profile", &["\"throughput\"", "\"latency\"", "\"power\"", "\"balanced\""]),
     ("runtime.gather_us", &["0", "500"]),
     ("runtime.spin_us", &["0", "50"]),
-    ("runtime.recv_buffer_bytes", &["2048", "16384"]),
+    ("runtime.recv_buffer_bytes", &["4096", "32768"]),
     ("runtime.tick_completions", &["128", "2048"]),
-    ("runtime.recv_buffers", &["256", "4096"]),
+    ("runtime.recv_buffers", &["128", "1024"]),
     ("runtime.ring_entries", &["1024"]),
     ("runtime.tick_targets", &["1024"]),
 ];
@@ -97,7 +97,7 @@ mod tests {
         let text = "limits.staging_bytes = 8192\nruntime.recv_buffer_bytes = 8192\n";
         let config = parse(text).expect("valid");
         let (plans, skipped) = plans(text, &config, 1);
-        assert!(!plans.iter().any(|plan| plan.value == "16384"));
+        assert!(!plans.iter().any(|plan| plan.value == "32768"));
         assert_eq!(skipped.len(), 1, "{skipped:?}");
         assert!(skipped[0].contains("staging_bytes"), "{skipped:?}");
     }
