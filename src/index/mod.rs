@@ -218,16 +218,6 @@ impl Index {
         self.trie.get_mut(key)
     }
 
-    /// The cores with plain subscribers of any filter of the match.
-    #[inline]
-    pub fn interest(&self, matched: &Matched) -> CoreSet {
-        matched
-            .nodes
-            .iter()
-            .filter_map(|key| self.trie.get(*key))
-            .fold(CoreSet::EMPTY, |cores, node| cores.union(node.interest()))
-    }
-
     /// Keeps the node and the positions of its subscribers until the matching [`Index::unpin`];
     /// pins are counted. False when the node is gone.
     pub fn pin(&mut self, node: NodeKey) -> bool {
@@ -428,8 +418,8 @@ impl Index {
         matched.nodes.iter().filter_map(|key| self.trie.get(*key)).any(Node::owns_groups)
     }
 
-    /// As [`Index::interest`] and [`Index::has_groups`], and how many places of local subscribers
-    /// the nodes have.
+    /// The cores with plain subscribers of any filter of the match, [`Index::has_groups`], and how
+    /// many places of local subscribers the nodes have.
     #[inline]
     pub fn survey(&self, matched: &Matched) -> (CoreSet, bool, usize) {
         let nodes = matched.nodes.iter().filter_map(|key| self.trie.get(*key));

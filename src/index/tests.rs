@@ -225,12 +225,13 @@ impl Model {
             .collect();
         assert!(found.iter().eq(expected.keys().copied()), "{name}: {found:?}");
         let cores = expected.values().fold(CoreSet::EMPTY, |all, held| all.union(held.interest));
-        assert_eq!(index.interest(&matched), cores);
+        let (interest, owned, _) = index.survey(&matched);
+        assert_eq!(interest, cores);
         let groups: BTreeSet<_> = expected
             .iter()
             .flat_map(|(text, held)| held.shares.iter().map(move |(group, _)| (*text, *group)))
             .collect();
-        assert_eq!(index.has_groups(&matched), !groups.is_empty());
+        assert_eq!((index.has_groups(&matched), owned), (!groups.is_empty(), !groups.is_empty()));
         let mut picks = Vec::new();
         index.pick_cores(&matched, &mut hint(&mut Prng::new(1)), &mut picks);
         assert_eq!(picks.len(), groups.len());

@@ -155,6 +155,12 @@ impl<M> Window<M> {
         known
     }
 
+    /// Whether something may have to be sent again.
+    #[inline]
+    pub fn has_resend(&self) -> bool {
+        self.sent < self.entries.len()
+    }
+
     /// A new connection: everything in flight is to be sent again [MQTT-4.4.0-1].
     pub fn restart(&mut self) {
         self.sent = 0;

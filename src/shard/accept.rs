@@ -49,10 +49,10 @@ impl Shard {
         duty: Duty,
     ) -> Result<ReasonCode, Cause> {
         self.check_budget()?;
-        let plain =
-            if duty == Duty::Groups { CoreSet::EMPTY } else { self.index.interest(matched) };
+        let (interest, groups, targets) = self.index.survey(matched);
+        let plain = if duty == Duty::Groups { CoreSet::EMPTY } else { interest };
         self.picks.clear();
-        if duty != Duty::Publisher && self.index.has_groups(matched) {
+        if groups && duty != Duty::Publisher {
             let mut hint = hint(view, self.me, self.clients.settings.seed, &mut self.random);
             self.index.pick_cores(matched, &mut hint, &mut self.picks);
         }
@@ -87,7 +87,7 @@ impl Shard {
             self.forward_delivery(core, view, plain.contains(core));
         }
         if local {
-            self.fan_out(view, matched);
+            self.fan_out(view, matched, targets);
         }
         if picked.contains(self.me) {
             for at in 0..self.picks.len() {

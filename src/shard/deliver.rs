@@ -318,7 +318,18 @@ impl Clients {
 
     /// Sends what waits for a session, as far as its window and its out buffer have room:
     /// retransmissions first, then the outbox, then late QoS 0 messages.
+    #[inline]
     pub(super) fn refill(&mut self, slot: SessionSlot) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let Some(connection) = session.connection.and_then(|key| self.connections.get(key)) else {
+            return;
+        };
+        if session.has_waiting() || !connection.late.is_empty() {
+            self.send_waiting(slot);
+        }
+    }
+
+    fn send_waiting(&mut self, slot: SessionSlot) {
         self.resend(slot);
         let high_water = self.settings.limits.out_buffer_bytes;
         loop {

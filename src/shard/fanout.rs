@@ -75,9 +75,15 @@ impl FanOut {
 }
 
 impl Shard {
-    /// Delivers a message accepted here to this core's subscribers.
-    pub(super) fn fan_out(&mut self, view: &MessageView<'_>, matched: &Rc<Matched>) {
-        if let Some(fanout) = self.start_fan_out(view, matched, self.me) {
+    /// Delivers a message accepted here to this core's subscribers, which have so many places as
+    /// `targets` says.
+    pub(super) fn fan_out(
+        &mut self,
+        view: &MessageView<'_>,
+        matched: &Rc<Matched>,
+        targets: usize,
+    ) {
+        if let Some(fanout) = self.start_fan_out(view, matched, targets, self.me) {
             self.fanouts.push(fanout);
         }
     }
@@ -99,14 +105,15 @@ impl Shard {
         FanOut::conflicts(fanouts, view) || fanouts.len() >= LONG_FANOUTS && is_long()
     }
 
-    /// Serves all local subscribers now, or gives back a fan-out to be continued.
+    /// Serves the local subscribers, `total` places of them, now, or gives back a fan-out to be
+    /// continued.
     pub(super) fn start_fan_out(
         &mut self,
         view: &MessageView<'_>,
         matched: &Rc<Matched>,
+        total: usize,
         from: ShardId,
     ) -> Option<FanOut> {
-        let total = self.targets(matched);
         if total > self.clients.settings.tick.targets {
             let len = |node: &NodeKey| self.index.node(*node).map_or(0, Node::len);
             let lens = matched.nodes.iter().map(len).collect();

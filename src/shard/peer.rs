@@ -144,7 +144,8 @@ impl Shard {
                 self.note_seen(from, *sequence);
                 if *plain {
                     let matched = self.index.matches(TopicName::assume_checked(message.topic));
-                    let fanout = self.start_fan_out(message, &matched, from);
+                    let targets = self.targets(&matched);
+                    let fanout = self.start_fan_out(message, &matched, targets, from);
                     self.note_fan_out(from, fanout);
                 }
                 for (local, online) in picks.iter() {

@@ -213,7 +213,7 @@ impl Shard {
         let run = view.run.within(most, usize::MAX).unwrap_or(view.run);
         self.note_seen(from, sequence + run.count() as u64 - 1);
         if long {
-            let fanout = self.start_fan_out(&view.first(), &matched, from);
+            let fanout = self.start_fan_out(&view.first(), &matched, targets, from);
             self.note_fan_out(from, fanout);
         } else {
             self.serve_run(RunView { run, ..*view }, &matched, targets, from);

@@ -126,3 +126,14 @@ pub struct Session {
     pub(super) will_due: Time,
     pub(super) replays: Vec<ReplayKey>,
 }
+
+impl Session {
+    /// Whether anything may have to be done once its client can take more.
+    #[inline]
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.outbox.is_empty()
+            || self.window.has_resend()
+            || !self.replays.is_empty()
+            || self.crowded
+    }
+}
