@@ -129,6 +129,12 @@ impl<'a> Run<'a> {
         self.largest + if self.is_encoded(version) { 0 } else { 2 }
     }
 
+    /// Bytes of all packets, encoded for `version` or shorter, as [`Run::largest`].
+    #[inline]
+    pub fn len_at_most(&self, version: Version) -> usize {
+        self.bytes.len() + if self.is_encoded(version) { 0 } else { 2 * self.count }
+    }
+
     /// Whether [`Run::bytes`] are what a peer that speaks `version` understands.
     #[inline]
     pub fn is_encoded(&self, version: Version) -> bool {
@@ -269,6 +275,7 @@ mod tests {
                         rest = &rest[next.len..];
                     }
                     assert!(run.largest(to) >= largest);
+                    assert!(run.len_at_most(to) >= out.len());
                     assert!(!same || run.largest(to) == largest);
                 }
             }

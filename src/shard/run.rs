@@ -25,6 +25,24 @@ use std::rc::Rc;
 /// Most bytes of a run that crosses to another core as one entry.
 const ENTRY_BYTES: usize = 4096;
 
+/// What a run costs for each subscriber, in places of the tick's budget: so much by itself, and one
+/// for so many bytes; but no more than its messages one by one.
+const PLACES_EACH: usize = 2;
+const PLACE_BYTES: usize = 512;
+
+/// How many places of the budget a run takes for each subscriber.
+fn places(run: &Run<'_>) -> usize {
+    run.count().min(PLACES_EACH + run.bytes().len() / PLACE_BYTES)
+}
+
+/// The first messages of a run that take at most so many places for each subscriber, of together
+/// at most `bytes`.
+fn within_places<'a>(run: &Run<'a>, places: usize, bytes: usize) -> Option<Run<'a>> {
+    let long = places.saturating_sub(PLACES_EACH).saturating_mul(PLACE_BYTES);
+    let by_bytes = run.within(usize::MAX, long.min(bytes));
+    by_bytes.filter(|run| run.count() >= places).or_else(|| run.within(places, bytes))
+}
+
 /// What the subscribers of a run share.
 struct Shared<'a> {
     view: RunView<'a>,
@@ -172,7 +190,7 @@ impl Shard {
         if !remote.is_empty() {
             bytes = bytes.min(ENTRY_BYTES).min(self.mesh.block_bytes() / 2);
         }
-        let run = view.run.within(self.targets_left / targets.max(1), bytes)?;
+        let run = within_places(&view.run, self.targets_left / targets.max(1), bytes)?;
         let view = RunView { run, ..*view };
         let len = entry::run_entry_len(&run);
         for core in remote.iter() {
@@ -210,7 +228,7 @@ impl Shard {
         let targets = self.targets(&matched);
         let long = targets > self.clients.settings.tick.targets;
         let most = if long { 1 } else { (self.targets_left / targets.max(1)).max(1) };
-        let run = view.run.within(most, usize::MAX).unwrap_or(view.run);
+        let run = within_places(&view.run, most, usize::MAX).unwrap_or(view.run.first());
         self.note_seen(from, sequence + run.count() as u64 - 1);
         if long {
             let fanout = self.start_fan_out(&view.first(), &matched, targets, from);
@@ -223,7 +241,7 @@ impl Shard {
 
     /// Serves the subscribers of this core, which have so many places as `targets` says.
     fn serve_run(&mut self, view: RunView<'_>, matched: &Matched, targets: usize, from: ShardId) {
-        self.targets_left = self.targets_left.saturating_sub(targets * view.run.count());
+        self.targets_left = self.targets_left.saturating_sub(targets * places(&view.run));
         let first = view.first();
         let other = std::mem::take(&mut self.clients.scratch);
         let mut shared = Shared { view, other, stored: Vec::new() };
@@ -248,7 +266,7 @@ impl Clients {
             return self.dropped(DropCause::Offline, run.count(), shared.view.content_bytes());
         };
         let version = connection.version;
-        let bytes = connection.pending_bytes() + run.bytes().len();
+        let bytes = connection.pending_bytes() + run.len_at_most(version);
         let late = bytes >= high_water || !connection.late.is_empty();
         let apart = connection.alias_maximum > 0
             || version == Version::V5 && claim.identifier.is_some()
@@ -280,6 +298,34 @@ impl Clients {
         for (at, message) in shared.view.messages().enumerate() {
             let mut prepared = Prepared::for_one(shared.stored.get(at).cloned());
             self.deliver(&message, session, claim, &mut prepared);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::PublishOut;
+
+    #[test]
+    fn a_run_takes_what_the_budget_has_and_no_less_than_its_messages_would() {
+        for size in [0, 10, 64, 500, 3000] {
+            let (mut bytes, payload) = (Vec::new(), vec![b'x'; size]);
+            let out = PublishOut { topic: "t", payload: &payload, ..PublishOut::default() };
+            (0..100).for_each(|_| out.encode(Version::V311, &mut bytes));
+            let run = Run::of(&bytes, Version::V311).expect("a run");
+            let mut before = 0;
+            for budget in 0..=200 {
+                let taken = within_places(&run, budget, usize::MAX);
+                let count = taken.map_or(0, |taken| taken.count());
+                assert!(taken.is_none_or(|taken| places(&taken) <= budget), "{size} B, {budget}");
+                assert!(count >= budget.min(100), "{count} messages of {size} B for {budget}");
+                assert!(count >= before, "more for more");
+                before = count;
+            }
+            assert_eq!(before, 100);
+            let some = within_places(&run, 200, 3 * (size + 8)).map_or(0, |taken| taken.count());
+            assert!((1..10).contains(&some), "{some} messages in the bytes of three");
         }
     }
 }
