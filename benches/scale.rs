@@ -29,6 +29,8 @@ const WARM: usize = 2;
 /// Publishers for each shard in the shapes that grow with the shards, one message a turn each.
 const CLIENTS: usize = 64;
 const FAN_IN_CLIENTS: usize = 16;
+/// Messages to one topic that a publisher sends in a turn, where it sends runs.
+const RUN: usize = 16;
 /// Publishers and subscribers of the fan-out, however many shards there are.
 const SPEAKERS: usize = 32;
 const LISTENERS: usize = 256;
@@ -40,6 +42,8 @@ const DEVICES: usize = 64;
 #[derive(Clone, Copy)]
 enum Kind {
     Pairs,
+    /// As pairs, but each publisher sends a run of [`RUN`] messages.
+    Runs,
     FanIn,
     FanOut,
     /// Topics drawn by Zipf's law with this exponent, one subscriber each.
@@ -65,8 +69,9 @@ const fn shape(name: &'static str, kind: Kind, depth: usize, direct: Direct) -> 
     Shape { name, kind, depth, direct }
 }
 
-const SHAPES: [Shape; 12] = [
+const SHAPES: [Shape; 13] = [
     shape("pairs", Kind::Pairs, 2, Direct::None),
+    shape("pairs_run", Kind::Runs, 2, Direct::None),
     shape("pairs_depth_1", Kind::Pairs, 1, Direct::None),
     shape("pairs_publisher", Kind::Pairs, 2, Direct::All),
     shape("fan_in", Kind::FanIn, 2, Direct::None),
@@ -176,7 +181,7 @@ fn simulate(shape: &Shape, shards: usize, seed: u64) -> Run {
     let counters: Vec<Counters> = after.iter().zip(&before).map(|(a, b)| since(a, b)).collect();
     let run = Run {
         shards,
-        messages: (plan.publishers * TURNS) as u64,
+        messages: (plan.publishers * TURNS * plan.run) as u64,
         traffic: traffic_since(&total, &sent),
         counters,
         turns,
@@ -264,6 +269,8 @@ struct Plan {
     publishers: usize,
     /// One subscriber each.
     filters: Vec<String>,
+    /// Messages of each publisher in a turn.
+    run: usize,
     /// Copies of every message.
     copies: u64,
     topics: Vec<String>,
@@ -277,11 +284,11 @@ impl Plan {
         let (publishers, copies) = match shape.kind {
             Kind::FanOut => (SPEAKERS, LISTENERS as u64),
             Kind::FanIn => (FAN_IN_CLIENTS * shards, 1),
-            Kind::Pairs | Kind::Zipf(_) => (CLIENTS * shards, 1),
+            Kind::Pairs | Kind::Runs | Kind::Zipf(_) => (CLIENTS * shards, 1),
         };
         let topics: Vec<String> = match shape.kind {
             Kind::FanOut => vec!["plant/news/now".to_owned()],
-            Kind::Pairs | Kind::FanIn => {
+            Kind::Pairs | Kind::Runs | Kind::FanIn => {
                 (0..publishers).map(|number| format!("plant/{number}/value")).collect()
             }
             Kind::Zipf(_) => shuffled_topics(random),
@@ -289,7 +296,7 @@ impl Plan {
         let filters = match shape.kind {
             Kind::FanIn => vec!["plant/#".to_owned()],
             Kind::FanOut => vec![topics[0].clone(); LISTENERS],
-            Kind::Pairs | Kind::Zipf(_) => topics.clone(),
+            Kind::Pairs | Kind::Runs | Kind::Zipf(_) => topics.clone(),
         };
         let weights = match shape.kind {
             Kind::Zipf(exponent) => cumulated(topics.len(), exponent),
@@ -301,10 +308,11 @@ impl Plan {
             Direct::All => vec![Rule::new("plant", Route::Publisher)],
             Direct::Hottest => vec![Rule::new(hottest, Route::Publisher)],
         };
-        Plan { publishers, filters, copies, topics, weights, routes }
+        let run = if matches!(shape.kind, Kind::Runs) { RUN } else { 1 };
+        Plan { publishers, run, filters, copies, topics, weights, routes }
     }
 
-    /// Every publisher sends one message in every turn.
+    /// Every publisher sends one message, or one run, in every turn.
     fn script(&self, publishers: &[Client], shards: usize, random: &mut Prng) -> Script {
         let turn = |_| {
             let mut turn: Vec<Input> = vec![Vec::new(); shards];
@@ -317,7 +325,9 @@ impl Plan {
                     }
                 };
                 let mut bytes = Vec::new();
-                publish(&self.topics[topic], QoS::AtMostOnce, 0, &mut bytes);
+                for _ in 0..self.run {
+                    publish(&self.topics[topic], QoS::AtMostOnce, 0, &mut bytes);
+                }
                 turn[*home].push((*key, bytes));
             }
             turn
