@@ -46,7 +46,7 @@ pub use ping::{encode_pingreq, encode_pingresp};
 pub use property::{PropertyId, UserProperties, Value, put_property};
 pub use publish::{Publish, PublishOut, PublishProperties, SubscriptionIds};
 pub use reason::ReasonCode;
-pub use run::{Alike, PLAIN_PUBLISH, Run};
+pub use run::{PLAIN_PUBLISH, Row, Run};
 pub use subscribe::{
     RetainHandling, Suback, Subscribe, SubscribeOptions, SubscribeOut, encode_suback,
 };

@@ -12,7 +12,7 @@ pub const PLAIN_PUBLISH: u8 = 0x30;
 
 /// What the packets of a run have in common. Pure value, borrowed.
 #[derive(Clone, Copy, Debug)]
-pub struct Alike<'a> {
+struct Alike<'a> {
     /// The begin of each body, up to the payload.
     head: &'a [u8],
     has_properties: bool,
@@ -22,7 +22,7 @@ impl<'a> Alike<'a> {
     /// What packets have to be like to follow a PUBLISH of a peer that speaks `version`, with
     /// [`PLAIN_PUBLISH`] as its first byte. `None`: it has properties, which nothing may follow.
     #[inline]
-    pub fn of(body: &'a [u8], version: Version) -> Option<Alike<'a>> {
+    fn of(body: &'a [u8], version: Version) -> Option<Alike<'a>> {
         let topic = 2 + usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?]));
         let has_properties = version == Version::V5;
         let head = body.get(..topic + usize::from(has_properties))?;
@@ -32,13 +32,13 @@ impl<'a> Alike<'a> {
 
     /// The topic.
     #[inline]
-    pub fn topic(&self) -> &'a [u8] {
+    fn topic(&self) -> &'a [u8] {
         &self.head[2..self.head.len() - usize::from(self.has_properties)]
     }
 
     /// Bytes of the packet at the front of `input`, if it is alike and has at most `max`.
     #[inline]
-    pub fn next(&self, input: &[u8], max: usize) -> Option<usize> {
+    fn next(&self, input: &[u8], max: usize) -> Option<usize> {
         match input {
             // Most packets are short, and most that are not alike differ in the topic.
             [PLAIN_PUBLISH, ..0x80, body @ ..] if !body.starts_with(self.head) => None,
@@ -49,25 +49,59 @@ impl<'a> Alike<'a> {
             _ => None,
         }
     }
+}
 
-    /// The packets at the front of `input` that are alike: at most `most` of together at most
-    /// `bytes`, each with at most `max`. `None`: there is none.
+/// Packets of which only the first was looked at: those behind it are found when they are taken, so
+/// that nobody pays for more than is taken. Pure value, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    bytes: &'a [u8],
+    /// Largest packet.
+    max: usize,
+    alike: Alike<'a>,
+}
+
+impl<'a> Row<'a> {
+    /// The packets at the front of `bytes`, each with at most `max`; the first is a PUBLISH of a
+    /// peer that speaks `version`, with [`PLAIN_PUBLISH`] and `body`. `None`: it has properties.
     #[inline]
-    pub fn run(
-        &self,
-        input: &'a [u8],
-        (most, bytes, max): (usize, usize, usize),
-    ) -> Option<Run<'a>> {
-        let input = &input[..input.len().min(bytes)];
+    pub fn new(bytes: &'a [u8], body: &'a [u8], version: Version, max: usize) -> Option<Row<'a>> {
+        Alike::of(body, version).map(|alike| Row { bytes, max, alike })
+    }
+
+    /// The row that all of `bytes` are, where they were one before. `None`: they are none.
+    #[inline]
+    pub fn known(bytes: &'a [u8], version: Version) -> Option<Row<'a>> {
+        let first = frame(bytes, usize::MAX).ok()??;
+        Row::new(bytes, first.body, version, usize::MAX)
+    }
+
+    /// The topic.
+    #[inline]
+    pub fn topic(&self) -> &'a [u8] {
+        self.alike.topic()
+    }
+
+    /// All bytes, those that do not belong to the row included.
+    #[inline]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The packets at the front that are alike: at most `most` of together at most `bytes`. `None`:
+    /// there is none.
+    #[inline]
+    pub fn run(&self, most: usize, bytes: usize) -> Option<Run<'a>> {
+        let input = &self.bytes[..self.bytes.len().min(bytes)];
         let (mut count, mut len, mut largest) = (0, 0, 0);
         while count < most
-            && let Some(next) = self.next(&input[len..], max)
+            && let Some(next) = self.alike.next(&input[len..], self.max)
         {
             count += 1;
             len += next;
             largest = largest.max(next);
         }
-        let (bytes, alike) = (&input[..len], *self);
+        let (bytes, alike) = (&input[..len], self.alike);
         (count > 0).then_some(Run { bytes, count, largest, alike })
     }
 }
@@ -82,34 +116,6 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// The run that is all of `bytes`, packets of a peer that speaks `version`. `None`: it is none.
-    pub fn of(bytes: &'a [u8], version: Version) -> Option<Run<'a>> {
-        let first = frame(bytes, usize::MAX).ok()??;
-        let run =
-            Alike::of(first.body, version)?.run(bytes, (usize::MAX, usize::MAX, usize::MAX))?;
-        (run.bytes.len() == bytes.len()).then_some(run)
-    }
-
-    /// What they have in common.
-    #[inline]
-    pub fn alike(&self) -> Alike<'a> {
-        self.alike
-    }
-
-    /// The first packet alone.
-    pub fn first(&self) -> Run<'a> {
-        self.within(1, usize::MAX).unwrap_or(*self)
-    }
-
-    /// The first packets, at most `most` of together at most `bytes`. `None`: there is none.
-    #[inline]
-    pub fn within(&self, most: usize, bytes: usize) -> Option<Run<'a>> {
-        if self.count <= most && self.bytes.len() <= bytes {
-            return Some(*self);
-        }
-        self.alike.run(self.bytes, (most, bytes, usize::MAX))
-    }
-
     /// How many packets there are; never zero.
     #[inline]
     pub fn count(&self) -> usize {
@@ -181,7 +187,8 @@ mod tests {
         bounds: (usize, usize, usize),
     ) -> Option<(Run<'_>, usize)> {
         let first = frame(bytes, 1 << 20).expect("valid").expect("whole");
-        let run = Alike::of(first.body, version)?.run(&bytes[first.len..], bounds)?;
+        let (most, len, max) = bounds;
+        let run = Row::new(&bytes[first.len..], first.body, version, max)?.run(most, len)?;
         Some((run, first.len))
     }
 

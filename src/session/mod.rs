@@ -20,5 +20,5 @@ pub use message::{LARGE_PAYLOAD_BYTES, Ledger, Message, MessageView, Payload};
 pub use outbox::{Outbox, OutboxLimits, Overflow, Pushed};
 pub use pending::{PendingAck, PendingAcks};
 pub use receive::{Arrival, Receiving};
-pub use run::RunView;
+pub use run::{RowView, RunView};
 pub use window::{Pubrec, Resend, Window};

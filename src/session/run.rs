@@ -2,9 +2,45 @@
 
 use super::{MessageView, Payload};
 use crate::base::{MessageId, PublisherId, Time};
-use crate::codec::{QoS, Run, check_text};
+use crate::codec::{QoS, Row, Run, check_text};
 
-/// Messages in passing, from received packets or from a ring entry.
+/// Messages in passing that were not counted yet, from received packets or from a ring entry.
+#[derive(Clone, Copy, Debug)]
+pub struct RowView<'a> {
+    /// Their packets.
+    pub row: Row<'a>,
+    /// Identity of the first; those behind it count on.
+    pub id: MessageId,
+    /// Who published them, for no-local.
+    pub publisher: PublisherId,
+    /// A checked topic name.
+    pub topic: &'a str,
+}
+
+impl<'a> RowView<'a> {
+    /// A row to a topic whose name was checked when it was sent here.
+    ///
+    /// # Panics
+    /// When the topic is no well-formed string.
+    pub fn new(row: Row<'a>, id: MessageId, publisher: PublisherId) -> RowView<'a> {
+        let topic = check_text(row.topic()).expect("the topic was checked");
+        RowView { row, id, publisher, topic }
+    }
+
+    /// What `run`, from the front of the row, has of it.
+    #[inline]
+    pub fn with(&self, run: Run<'a>) -> RunView<'a> {
+        let RowView { id, publisher, topic, .. } = *self;
+        RunView { run, id, publisher, topic }
+    }
+
+    /// The first message alone; `None`: there is none.
+    pub fn first(&self) -> Option<RunView<'a>> {
+        self.row.run(1, usize::MAX).map(|run| self.with(run))
+    }
+}
+
+/// A run of messages in passing.
 #[derive(Clone, Copy, Debug)]
 pub struct RunView<'a> {
     /// Their packets.
@@ -18,15 +54,6 @@ pub struct RunView<'a> {
 }
 
 impl<'a> RunView<'a> {
-    /// A run to a topic whose name was checked when its last message was accepted.
-    ///
-    /// # Panics
-    /// When the topic is no well-formed string.
-    pub fn new(run: Run<'a>, id: MessageId, publisher: PublisherId) -> RunView<'a> {
-        let topic = check_text(run.alike().topic()).expect("the topic was checked");
-        RunView { run, id, publisher, topic }
-    }
-
     /// The first message.
     pub fn first(&self) -> MessageView<'a> {
         let payload = self.run.payloads().next().unwrap_or_default();

@@ -5,10 +5,10 @@
 //! panics: it would be a bug, not bad input.
 
 use crate::base::{MessageId, PacketId, PublisherId, ShardId, Time};
-use crate::codec::{QoS, Run, Version, check_text};
+use crate::codec::{QoS, Row, Run, Version, check_text};
 use crate::index::Part;
 use crate::mesh::{Attachment, Block, Carried};
-use crate::session::{MessageView, Payload, RunView};
+use crate::session::{MessageView, Payload, RowView, RunView};
 use bytes::Bytes;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -39,7 +39,7 @@ pub enum Entry<'a> {
     /// REQUEST: a message for its owner.
     Publish { message: MessageView<'a>, scope: Scope, ack: Option<AckTo> },
     /// REQUEST: a run of messages for their owner, which has to do everything about them.
-    PublishRun { run: RunView<'a> },
+    PublishRun { run: RowView<'a> },
     /// REQUEST: the sender has (or no longer has) plain subscribers of `filter`. A `token` other
     /// than zero asks for [`Entry::Installed`].
     Interest { filter: &'a str, present: bool, token: u64 },
@@ -57,7 +57,7 @@ pub enum Entry<'a> {
     /// DELIVER: a message for the receiver's plain subscribers and for its picked group members.
     Deliver { message: MessageView<'a>, sequence: u64, plain: bool, picks: Picks<'a> },
     /// DELIVER: a run of messages for the receiver's plain subscribers; `sequence` is of the first.
-    DeliverRun { run: RunView<'a>, sequence: u64 },
+    DeliverRun { run: RowView<'a>, sequence: u64 },
     /// DELIVER: the interest asked for under `token` is in force for everything after `sequence`.
     Installed { token: u64, sequence: u64 },
     /// DELIVER: the arbiter's answer to [`Entry::Reserve`].
@@ -420,14 +420,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A run without what is `done` of it, and the number of its first message.
-    fn run(&mut self, (bytes, messages): (usize, u64)) -> (RunView<'a>, u64) {
+    fn run(&mut self, (bytes, messages): (usize, u64)) -> (RowView<'a>, u64) {
         let sequence = self.u64() + messages;
         let (origin, epoch) = (ShardId(self.u8()), self.u32());
         let id = MessageId { origin, epoch, sequence: self.u64() + messages };
         let publisher = PublisherId(self.u64());
         let version = if self.u8() == 0 { Version::V311 } else { Version::V5 };
-        let run = Run::of(&self.bytes()[bytes..], version).expect("a run is never empty");
-        (RunView::new(run, id, publisher), sequence)
+        let row = Row::known(&self.bytes()[bytes..], version).expect("a run is never empty");
+        (RowView::new(row, id, publisher), sequence)
     }
 
     fn message(&mut self) -> MessageView<'a> {

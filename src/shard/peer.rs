@@ -7,7 +7,7 @@ use super::entry::{self, Entry, Position};
 use super::fanout::FanOut;
 use super::waiting::{Cause, Source};
 use crate::base::{Key, PacketId, ShardId};
-use crate::codec::{QoS, ReasonCode, Run};
+use crate::codec::{QoS, ReasonCode, Row, Run};
 use crate::mesh::{Block, Reply};
 use crate::session::MessageView;
 use crate::topic::{Delayed, TopicFilter, TopicName};
@@ -46,8 +46,8 @@ impl Lane {
 }
 
 /// Where reading goes on when `taken` was taken of the run at `position`.
-fn past(position: Position, run: &Run<'_>, taken: &Run<'_>, behind: Position) -> Position {
-    let whole = taken.count() == run.count();
+fn past(position: Position, row: &Row<'_>, taken: &Run<'_>, behind: Position) -> Position {
+    let whole = taken.bytes().len() == row.bytes().len();
     if whole { behind } else { position.past(taken) }
 }
 
@@ -99,7 +99,7 @@ impl Shard {
                 position = match &entry {
                     Entry::DeliverRun { run, sequence } => {
                         let taken = self.delivered_run(peer, run, *sequence);
-                        past(position, &run.run, &taken, behind)
+                        past(position, &run.row, &taken, behind)
                     }
                     _ => {
                         self.delivered(peer, &entry);
@@ -131,7 +131,10 @@ impl Shard {
         }
         let message = match entry {
             Entry::Deliver { message, .. } => message,
-            Entry::DeliverRun { run, .. } => &run.first(),
+            Entry::DeliverRun { run, .. } => match run.first() {
+                Some(first) => &first.first(),
+                None => return false,
+            },
             _ => return true,
         };
         let matched = self.index.matches(TopicName::assume_checked(message.topic));
@@ -200,7 +203,7 @@ impl Shard {
                     }
                     Some((Entry::PublishRun { run }, behind)) => {
                         match self.accept_forwarded_run(&run) {
-                            Ok(taken) => (Ok(()), past(position, &run.run, &taken, behind)),
+                            Ok(taken) => (Ok(()), past(position, &run.row, &taken, behind)),
                             Err(cause) => (Err(cause), behind),
                         }
                     }

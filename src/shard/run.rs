@@ -16,9 +16,9 @@ use super::fanout::Pass;
 use super::session::slot_of;
 use super::waiting::Cause;
 use crate::base::{MessageId, PublisherId, ShardId};
-use crate::codec::{Alike, Frame, QoS, Run, Version, check_text};
+use crate::codec::{Frame, QoS, Row, Run, Version, check_text};
 use crate::index::{Matched, SessionKey};
-use crate::session::{LARGE_PAYLOAD_BYTES, Message, RunView};
+use crate::session::{LARGE_PAYLOAD_BYTES, Message, RowView, RunView};
 use crate::topic::TopicName;
 use std::rc::Rc;
 
@@ -35,12 +35,18 @@ fn places(run: &Run<'_>) -> usize {
     run.count().min(PLACES_EACH + run.bytes().len() / PLACE_BYTES)
 }
 
-/// The first messages of a run that take at most so many places for each subscriber, of together
+/// A subscriber that needs each message by itself costs as much as they do, and is known too late.
+/// So that many of them make no turn long, a run has at most so many times the messages that there
+/// would be room for one by one.
+const RUN_MOST: usize = 4;
+
+/// The first messages of a row that take at most so many places for each subscriber, of together
 /// at most `bytes`.
-fn within_places<'a>(run: &Run<'a>, places: usize, bytes: usize) -> Option<Run<'a>> {
+fn within_places<'a>(row: &Row<'a>, places: usize, bytes: usize) -> Option<Run<'a>> {
     let long = places.saturating_sub(PLACES_EACH).saturating_mul(PLACE_BYTES);
-    let by_bytes = run.within(usize::MAX, long.min(bytes));
-    by_bytes.filter(|run| run.count() >= places).or_else(|| run.within(places, bytes))
+    let most = places.saturating_mul(RUN_MOST);
+    let by_bytes = row.run(most, long.min(bytes));
+    by_bytes.filter(|run| run.count() >= places).or_else(|| row.run(places, bytes))
 }
 
 /// What the subscribers of a run share.
@@ -50,6 +56,8 @@ struct Shared<'a> {
     other: Vec<u8>,
     /// All of its messages, once somebody has to wait for them.
     stored: Vec<Rc<Message>>,
+    /// Sessions that got each message by itself.
+    each: usize,
 }
 
 impl Shared<'_> {
@@ -77,14 +85,14 @@ impl Shard {
         input: &[u8],
         (version, max): (Version, usize),
     ) -> usize {
-        let Some(alike) = Alike::of(frame.body, version) else { return 0 };
-        if self.has_rewrites() || !self.knows(key, alike) {
+        let max = max.min(LARGE_PAYLOAD_BYTES);
+        let Some(row) = Row::new(input, frame.body, version, max) else { return 0 };
+        if self.has_rewrites() || !self.knows(key, row) {
             return 0;
         }
         let Some(connection) = self.clients.connections.get_mut(key) else { return 0 };
         let Some(cache) = connection.topic.take() else { return 0 };
-        let run = alike.run(input, (usize::MAX, usize::MAX, max.min(LARGE_PAYLOAD_BYTES)));
-        let taken = run.and_then(|run| self.publish_along(key, &cache, run));
+        let taken = self.publish_along(key, &cache, row);
         let (count, bytes) = taken.map_or((0, 0), |run| (run.count() as u64, run.bytes().len()));
         if let Some(connection) = self.clients.connections.get_mut(key) {
             connection.topic = Some(cache);
@@ -95,30 +103,32 @@ impl Shard {
         bytes
     }
 
-    /// Sees to it that the cache of `key` has the topic of a run; false: it is no topic name.
+    /// Sees to it that the cache of `key` has the topic of a row; false: the client may not send
+    /// runs, or it is no topic name.
     #[inline]
-    fn knows(&mut self, key: ConnectionKey, alike: Alike<'_>) -> bool {
-        let cache = self.clients.connections.get(key).and_then(|c| c.topic.as_ref());
+    fn knows(&mut self, key: ConnectionKey, row: Row<'_>) -> bool {
+        let Some(connection) = self.clients.connections.get(key) else { return false };
+        if connection.phase != Phase::Open || connection.quota.is_some() {
+            return false;
+        }
         let current = |matched: &Rc<Matched>| self.index.is_current(matched);
-        let known = cache.is_some_and(|cache| {
-            cache.topic.as_bytes() == alike.topic() && cache.matched.as_ref().is_none_or(current)
+        let known = connection.topic.as_ref().is_some_and(|cache| {
+            cache.topic.as_bytes() == row.topic() && cache.matched.as_ref().is_none_or(current)
         });
-        known || check_text(alike.topic()).is_some_and(|topic| self.look_up(key, topic).is_some())
+        known || check_text(row.topic()).is_some_and(|topic| self.look_up(key, topic).is_some())
     }
 
-    /// Publishes a run to the topic of `cache`; what of it was taken.
+    /// Publishes a row to the topic of `cache`; what of it was taken.
     #[inline]
     fn publish_along<'a>(
         &mut self,
         key: ConnectionKey,
         cache: &'a TopicCache,
-        run: Run<'a>,
+        row: Row<'a>,
     ) -> Option<Run<'a>> {
         let connection = self.clients.connections.get(key)?;
         let asked = || cache.verdicts.known(QoS::AtMostOnce, false) == Some(true);
-        let plain = connection.phase == Phase::Open
-            && connection.quota.is_none()
-            && (!connection.guarded || asked())
+        let plain = (!connection.guarded || asked())
             && !cache.delayed
             && !cache.reserved
             && cache.levels <= self.clients.settings.limits.topic_levels;
@@ -131,7 +141,7 @@ impl Shard {
             epoch: self.clients.settings.epoch,
             sequence: self.message_sequence + 1,
         };
-        let view = RunView { run, id, publisher, topic: &cache.topic };
+        let view = RowView { row, id, publisher, topic: &cache.topic };
         let duty = match cache.owner {
             owner if owner == self.me => Duty::Owner,
             _ if cache.by_publisher => Duty::Publisher,
@@ -141,9 +151,9 @@ impl Shard {
     }
 
     /// Forwards a run to the owner of its topic; what of it was.
-    fn request_run<'a>(&mut self, owner: ShardId, view: &RunView<'a>) -> Option<Run<'a>> {
+    fn request_run<'a>(&mut self, owner: ShardId, view: &RowView<'a>) -> Option<Run<'a>> {
         let bytes = self.turn_left.min(ENTRY_BYTES).min(self.mesh.block_bytes() / 2);
-        let run = view.run.within(usize::MAX, bytes)?;
+        let run = view.row.run(usize::MAX, bytes)?;
         let len = entry::run_entry_len(&run);
         if self.waiting.must_queue(Cause::Request(owner)) || !self.mesh.request_room(owner, len, 0)
         {
@@ -151,7 +161,7 @@ impl Shard {
         }
         self.turn_left = self.turn_left.saturating_sub(len);
         let block = self.mesh.request(owner, len, 0);
-        entry::write_run(block, &RunView { run, ..*view }, None);
+        entry::write_run(block, &view.with(run), None);
         self.clients.counters.forwarded += run.count() as u64;
         Some(run)
     }
@@ -159,20 +169,21 @@ impl Shard {
     /// Accepts a run that another core forwarded; what of it was.
     pub(super) fn accept_forwarded_run<'a>(
         &mut self,
-        view: &RunView<'a>,
+        view: &RowView<'a>,
     ) -> Result<Run<'a>, Cause> {
         let matched = self.index.matches(TopicName::assume_checked(view.topic));
         if let Some(taken) = self.accept_run(view, &matched, Duty::Owner) {
             return Ok(taken);
         }
-        self.accept(&view.first(), &matched, Duty::Owner)?;
-        Ok(view.run.first())
+        let first = view.first().expect("a row is never empty");
+        self.accept(&first.first(), &matched, Duty::Owner)?;
+        Ok(first.run)
     }
 
     /// Accepts a run for the subscribers of all cores; what of it was.
     fn accept_run<'a>(
         &mut self,
-        view: &RunView<'a>,
+        view: &RowView<'a>,
         matched: &Matched,
         duty: Duty,
     ) -> Option<Run<'a>> {
@@ -190,8 +201,8 @@ impl Shard {
         if !remote.is_empty() {
             bytes = bytes.min(ENTRY_BYTES).min(self.mesh.block_bytes() / 2);
         }
-        let run = within_places(&view.run, self.targets_left / targets.max(1), bytes)?;
-        let view = RunView { run, ..*view };
+        let run = within_places(&view.row, self.targets_left / targets.max(1), bytes)?;
+        let view = view.with(run);
         let len = entry::run_entry_len(&run);
         for core in remote.iter() {
             if self.waiting.must_queue(Cause::Deliver(core)) || !self.mesh.deliver_room(core, len) {
@@ -221,22 +232,25 @@ impl Shard {
     pub(super) fn delivered_run<'a>(
         &mut self,
         from: ShardId,
-        view: &RunView<'a>,
+        view: &RowView<'a>,
         sequence: u64,
     ) -> Run<'a> {
         let matched = self.index.matches(TopicName::assume_checked(view.topic));
         let targets = self.targets(&matched);
         let long = targets > self.clients.settings.tick.targets;
-        let most = if long { 1 } else { (self.targets_left / targets.max(1)).max(1) };
-        let run = within_places(&view.run, most, usize::MAX).unwrap_or(view.run.first());
-        self.note_seen(from, sequence + run.count() as u64 - 1);
+        let places = if long { 1 } else { (self.targets_left / targets.max(1)).max(1) };
+        let bytes = if long { 0 } else { usize::MAX };
+        let run = within_places(&view.row, places, bytes);
+        let taken = run.map(|run| view.with(run)).or_else(|| view.first());
+        let taken = taken.expect("a row is never empty");
+        self.note_seen(from, sequence + taken.run.count() as u64 - 1);
         if long {
-            let fanout = self.start_fan_out(&view.first(), &matched, targets, from);
+            let fanout = self.start_fan_out(&taken.first(), &matched, targets, from);
             self.note_fan_out(from, fanout);
         } else {
-            self.serve_run(RunView { run, ..*view }, &matched, targets, from);
+            self.serve_run(taken, &matched, targets, from);
         }
-        run
+        taken.run
     }
 
     /// Serves the subscribers of this core, which have so many places as `targets` says.
@@ -244,13 +258,15 @@ impl Shard {
         self.targets_left = self.targets_left.saturating_sub(targets * places(&view.run));
         let first = view.first();
         let other = std::mem::take(&mut self.clients.scratch);
-        let mut shared = Shared { view, other, stored: Vec::new() };
+        let mut shared = Shared { view, other, stored: Vec::new(), each: 0 };
         shared.other.clear();
         let mut pass = Pass::whole(&first, matched, from);
         self.deliver_to_all(&mut pass, |clients, session, claim| {
             clients.deliver_run(&mut shared, session, claim);
         });
         self.clients.scratch = shared.other;
+        let dearer = view.run.count() - places(&view.run);
+        self.targets_left = self.targets_left.saturating_sub(shared.each * dearer);
     }
 }
 
@@ -291,6 +307,7 @@ impl Clients {
         claim: Claim<'_>,
         late: bool,
     ) {
+        shared.each += 1;
         if late && shared.stored.is_empty() {
             let messages = shared.view.messages();
             shared.stored = messages.map(|message| message.store(&self.ledger)).collect();
@@ -313,18 +330,19 @@ mod tests {
             let (mut bytes, payload) = (Vec::new(), vec![b'x'; size]);
             let out = PublishOut { topic: "t", payload: &payload, ..PublishOut::default() };
             (0..100).for_each(|_| out.encode(Version::V311, &mut bytes));
-            let run = Run::of(&bytes, Version::V311).expect("a run");
+            let row = Row::known(&bytes, Version::V311).expect("a row");
             let mut before = 0;
             for budget in 0..=200 {
-                let taken = within_places(&run, budget, usize::MAX);
+                let taken = within_places(&row, budget, usize::MAX);
                 let count = taken.map_or(0, |taken| taken.count());
                 assert!(taken.is_none_or(|taken| places(&taken) <= budget), "{size} B, {budget}");
                 assert!(count >= budget.min(100), "{count} messages of {size} B for {budget}");
+                assert!(count <= RUN_MOST * budget, "{count} messages of {size} B for {budget}");
                 assert!(count >= before, "more for more");
                 before = count;
             }
             assert_eq!(before, 100);
-            let some = within_places(&run, 200, 3 * (size + 8)).map_or(0, |taken| taken.count());
+            let some = within_places(&row, 200, 3 * (size + 8)).map_or(0, |taken| taken.count());
             assert!((1..10).contains(&some), "{some} messages in the bytes of three");
         }
     }

@@ -6,11 +6,11 @@ use super::super::entry::{self, Entry, Position};
 use super::{Bench, Client};
 use crate::base::{MessageId, PacketId, Prng, PublisherId, ShardId};
 use crate::codec::{
-    ConnectOut, ConnectProperties, PublishOut, QoS, Run, SubscribeOptions, SubscribeOut, Version,
+    ConnectOut, ConnectProperties, PublishOut, QoS, Row, SubscribeOptions, SubscribeOut, Version,
 };
 use crate::config;
 use crate::mesh::Block;
-use crate::session::RunView;
+use crate::session::RowView;
 use std::num::NonZeroU32;
 
 const RULE: &str = r#"
@@ -190,15 +190,18 @@ fn a_run_is_read_on_where_reading_stopped() {
         for payload in [b"0", b"1", b"2", b"3"] {
             PublishOut { topic: "t", payload, ..PublishOut::default() }.encode(version, &mut bytes);
         }
-        let run = Run::of(&bytes, version).expect("a run");
+        let row = Row::known(&bytes, version).expect("a row");
+        let run = row.run(usize::MAX, usize::MAX).expect("a run");
         let id = MessageId { origin: ShardId(3), epoch: 5, sequence: 70 };
         let mut block = Block::with_capacity(entry::run_entry_len(&run));
-        entry::write_run(&mut block, &RunView::new(run, id, PublisherId(9)), Some(40));
+        let view = RowView::new(row, id, PublisherId(9));
+        entry::write_run(&mut block, &view.with(run), Some(40));
         assert_eq!(block.room(), 0, "the announced length is what it takes");
         let mut position = Position::default();
         for done in [0, 1, 3] {
             let (entry, behind) = entry::read(&block, position).expect("an entry");
-            let Entry::DeliverRun { run: view, sequence } = entry else { panic!("{entry:?}") };
+            let Entry::DeliverRun { run: rest, sequence } = entry else { panic!("{entry:?}") };
+            let view = rest.with(rest.row.run(usize::MAX, usize::MAX).expect("a run"));
             assert_eq!((view.run.count() as u64, sequence), (4 - done, 40 + done));
             assert_eq!(
                 (view.id, view.publisher),
@@ -207,7 +210,7 @@ fn a_run_is_read_on_where_reading_stopped() {
             let payloads: Vec<_> = view.messages().map(|m| m.payload.bytes()[0] - b'0').collect();
             assert!(payloads.iter().eq(&[0, 1, 2, 3][done as usize..]));
             assert!(entry::read(&block, behind).is_none());
-            position = position.past(&view.run.within(1 + done as usize, 1000).expect("some"));
+            position = position.past(&rest.row.run(1 + done as usize, 1000).expect("some"));
         }
     }
 }
