@@ -31,7 +31,7 @@ const fn workload(name: &'static str, what: &'static str, begin: fn() -> Round) 
     Workload { name, what, operations: BATCH, begin }
 }
 
-pub const WORKLOADS: [Workload; 14] = [
+pub const WORKLOADS: [Workload; 15] = [
     workload("decode", "framing and decoding a PUBLISH of 64 bytes, MQTT 3.1.1", || {
         decode(Version::V311)
     }),
@@ -58,14 +58,15 @@ pub const WORKLOADS: [Workload; 14] = [
     workload("window", "a QoS 1 message from one client to one other, both acknowledged", || {
         fan_out(1, 1, QoS::AtLeastOnce, Pieces::Run)
     }),
-    workload("window_2", "the same with QoS 2", || {
-        fan_out(1, 1, QoS::ExactlyOnce, Pieces::Run)
-    }),
+    workload("window_2", "the same with QoS 2", || fan_out(1, 1, QoS::ExactlyOnce, Pieces::Run)),
     workload("hop", "a QoS 0 message over the rings of two shards", || {
         fan_out(2, 1, QoS::AtMostOnce, Pieces::Single)
     }),
     workload("hop_run", "the same in a run of messages to one topic", || {
         fan_out(2, 1, QoS::AtMostOnce, Pieces::Run)
+    }),
+    workload("share_run", "the same to a share group of one, on one shard", || {
+        batches_to(1, &["$share/one/plant/+/line/#"], QoS::AtMostOnce, Pieces::Run)
     }),
     workload(
         "match_new",
@@ -143,10 +144,15 @@ enum Pieces {
 /// Batches of messages from one client to others, which answer; the publisher lives on the first
 /// shard, the subscribers on the last.
 fn fan_out(shards: usize, subscribers: usize, qos: QoS, pieces: Pieces) -> Round {
+    batches_to(shards, &vec!["plant/+/line/#"; subscribers], qos, pieces)
+}
+
+/// As [`fan_out`], with a subscriber for each filter.
+fn batches_to(shards: usize, filters: &[&str], qos: QoS, pieces: Pieces) -> Round {
     let mut host = host(shards, |_| {});
-    let readers: Vec<Client> = (0..subscribers).map(|_| host.connect(Some(shards - 1))).collect();
-    for reader in &readers {
-        host.subscribe(*reader, "plant/+/line/#", qos);
+    for filter in filters {
+        let reader = host.connect(Some(shards - 1));
+        host.subscribe(reader, filter, qos);
     }
     let (at, key) = host.connect(Some(0));
     host.settle();

@@ -40,8 +40,12 @@ impl<'a> Alike<'a> {
     #[inline]
     fn next(&self, input: &[u8], max: usize) -> Option<usize> {
         match input {
-            // Most packets are short, and most that are not alike differ in the topic.
-            [PLAIN_PUBLISH, ..0x80, body @ ..] if !body.starts_with(self.head) => None,
+            // Most packets are short.
+            [PLAIN_PUBLISH, short @ ..0x80, body @ ..] => {
+                let len = usize::from(*short);
+                let whole = self.head.len() <= len && len <= body.len() && len + 2 <= max;
+                (whole && body.starts_with(self.head)).then_some(len + 2)
+            }
             [PLAIN_PUBLISH, ..] => {
                 let next = frame(input, max).ok()??;
                 next.body.starts_with(self.head).then_some(next.len)
@@ -88,21 +92,25 @@ impl<'a> Row<'a> {
         self.bytes
     }
 
-    /// The packets at the front that are alike: at most `most` of together at most `bytes`. `None`:
-    /// there is none.
+    /// The packets at the front that are alike, as long as so many of them with so many bytes
+    /// together are what `fits`. `None`: there is none.
     #[inline]
-    pub fn run(&self, most: usize, bytes: usize) -> Option<Run<'a>> {
-        let input = &self.bytes[..self.bytes.len().min(bytes)];
+    pub fn run(&self, fits: impl Fn(usize, usize) -> bool) -> Option<Run<'a>> {
         let (mut count, mut len, mut largest) = (0, 0, 0);
-        while count < most
-            && let Some(next) = self.alike.next(&input[len..], self.max)
+        while let Some(next) = self.alike.next(&self.bytes[len..], self.max)
+            && fits(count + 1, len + next)
         {
             count += 1;
             len += next;
             largest = largest.max(next);
         }
-        let (bytes, alike) = (&input[..len], self.alike);
+        let (bytes, alike) = (&self.bytes[..len], self.alike);
         (count > 0).then_some(Run { bytes, count, largest, alike })
+    }
+
+    /// The first packet alone; `None`: it is none of the row.
+    pub fn first(&self) -> Option<Run<'a>> {
+        self.run(|count, _| count <= 1)
     }
 }
 
@@ -188,7 +196,8 @@ mod tests {
     ) -> Option<(Run<'_>, usize)> {
         let first = frame(bytes, 1 << 20).expect("valid").expect("whole");
         let (most, len, max) = bounds;
-        let run = Row::new(&bytes[first.len..], first.body, version, max)?.run(most, len)?;
+        let run = Row::new(&bytes[first.len..], first.body, version, max)?
+            .run(|count, bytes| count <= most && bytes <= len)?;
         Some((run, first.len))
     }
 
@@ -237,6 +246,8 @@ mod tests {
             packet(|out| out.topic = "u", Version::V311),
             packet(|out| out.topic = "tt", Version::V311),
             vec![0x30, 3, 0, 1, b't', 0xc0, 0],
+            vec![0x30, 3, 0, 1, b't', 0x30, 2, 0, 1, b't'],
+            vec![0x30, 3, 0, 1, b't', 0x30, 4, 0, 1, b't'],
             vec![0x30, 3, 0, 1, b't', 0x30, 0x80, 0x80, 0x80, 0x80, 1],
         ] {
             assert!(behind(Version::V311, &bytes, ALL).is_none());

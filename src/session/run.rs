@@ -36,7 +36,7 @@ impl<'a> RowView<'a> {
 
     /// The first message alone; `None`: there is none.
     pub fn first(&self) -> Option<RunView<'a>> {
-        self.row.run(1, usize::MAX).map(|run| self.with(run))
+        self.row.first().map(|run| self.with(run))
     }
 }
 

@@ -45,8 +45,7 @@ const RUN_MOST: usize = 4;
 fn within_places<'a>(row: &Row<'a>, places: usize, bytes: usize) -> Option<Run<'a>> {
     let long = places.saturating_sub(PLACES_EACH).saturating_mul(PLACE_BYTES);
     let most = places.saturating_mul(RUN_MOST);
-    let by_bytes = row.run(most, long.min(bytes));
-    by_bytes.filter(|run| run.count() >= places).or_else(|| row.run(places, bytes))
+    row.run(|count, len| len <= bytes && (count <= places || count <= most && len <= long))
 }
 
 /// What the subscribers of a run share.
@@ -87,7 +86,7 @@ impl Shard {
     ) -> usize {
         let max = max.min(LARGE_PAYLOAD_BYTES);
         let Some(row) = Row::new(input, frame.body, version, max) else { return 0 };
-        if self.has_rewrites() || !self.knows(key, row) {
+        if self.has_rewrites() || !self.knows(key, &row) {
             return 0;
         }
         let Some(connection) = self.clients.connections.get_mut(key) else { return 0 };
@@ -106,7 +105,7 @@ impl Shard {
     /// Sees to it that the cache of `key` has the topic of a row; false: the client may not send
     /// runs, or it is no topic name.
     #[inline]
-    fn knows(&mut self, key: ConnectionKey, row: Row<'_>) -> bool {
+    fn knows(&mut self, key: ConnectionKey, row: &Row<'_>) -> bool {
         let Some(connection) = self.clients.connections.get(key) else { return false };
         if connection.phase != Phase::Open || connection.quota.is_some() {
             return false;
@@ -153,7 +152,7 @@ impl Shard {
     /// Forwards a run to the owner of its topic; what of it was.
     fn request_run<'a>(&mut self, owner: ShardId, view: &RowView<'a>) -> Option<Run<'a>> {
         let bytes = self.turn_left.min(ENTRY_BYTES).min(self.mesh.block_bytes() / 2);
-        let run = view.row.run(usize::MAX, bytes)?;
+        let run = view.row.run(|_, len| len <= bytes)?;
         let len = entry::run_entry_len(&run);
         if self.waiting.must_queue(Cause::Request(owner)) || !self.mesh.request_room(owner, len, 0)
         {
