@@ -412,14 +412,8 @@ impl Index {
         }
     }
 
-    /// Whether any node of the match has owned groups.
-    #[inline]
-    pub fn has_groups(&self, matched: &Matched) -> bool {
-        matched.nodes.iter().filter_map(|key| self.trie.get(*key)).any(Node::owns_groups)
-    }
-
-    /// The cores with plain subscribers of any filter of the match, [`Index::has_groups`], and how
-    /// many places of local subscribers the nodes have.
+    /// Of all nodes of the match: the cores with plain subscribers, whether there are owned groups,
+    /// and how many places of local subscribers.
     #[inline]
     pub fn survey(&self, matched: &Matched) -> (CoreSet, bool, usize) {
         let nodes = matched.nodes.iter().filter_map(|key| self.trie.get(*key));

@@ -90,7 +90,7 @@ impl Shard {
 
     /// How many places of local subscribers there are to visit.
     pub(super) fn targets(&self, matched: &Matched) -> usize {
-        matched.nodes.iter().map(|node| self.index.node(*node).map_or(0, Node::len)).sum()
+        self.index.survey(matched).2
     }
 
     /// Whether a message has to wait for one of `fanouts`, which are under way: for a message that

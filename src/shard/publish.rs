@@ -448,7 +448,7 @@ impl Shard {
             return self.accept(view, &matched, Duty::Owner).map(Routed::Decided);
         }
         if let Some(matched) = matched.filter(|_| by_publisher && !view.retain) {
-            let groups = self.index.has_groups(&matched);
+            let (_, groups, _) = self.index.survey(&matched);
             if groups {
                 self.check_request(owner, view, ack)?;
             }
