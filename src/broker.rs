@@ -267,6 +267,8 @@ fn mesh_settings(config: &Config) -> MeshSettings {
         block_bytes: config.runtime.block_bytes,
         ring_blocks: config.runtime.ring_blocks,
         pool_bytes: config.runtime.mesh_bytes,
+        // What a lane holds for crowds is served within a few turns.
+        crowd_deliveries: config.runtime.tick_targets.saturating_mul(2),
         ..MeshSettings::default()
     }
 }

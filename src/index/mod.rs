@@ -10,6 +10,7 @@
 //! * a node that holds nothing is freed at once, with the ancestors that existed for it alone.
 
 mod cache;
+mod crowds;
 mod generation;
 mod node;
 mod shared;
@@ -28,6 +29,7 @@ pub use strategy::{Hint, ShareStrategy, Strategies};
 use crate::base::{CoreSet, Key, ShardId, Slots};
 use crate::topic::{TopicFilter, TopicName};
 use cache::MatchCache;
+use crowds::Crowds;
 use generation::{Generations, Stamp};
 use shared::Share;
 use trie::{Branch, Trie};
@@ -100,7 +102,7 @@ pub enum Left {
 }
 
 /// The nodes that match one topic, in an order that depends only on the filters. Nodes without
-/// subscribers, interest and owned groups are not named.
+/// subscribers, interest, owned groups and crowds are not named.
 #[derive(Debug)]
 pub struct Matched {
     /// The nodes; a stale match may name freed ones.
@@ -119,6 +121,7 @@ pub struct Index {
     /// The latest groups that lost their last member here: messages may still be under way.
     gone: VecDeque<(GroupKey, Rc<GroupName>)>,
     generations: Generations,
+    crowds: Crowds,
     cache: MatchCache,
     /// Scratch of [`Index::matches`], kept so that a match allocates only its result.
     branches: Vec<Branch>,
@@ -135,6 +138,7 @@ impl Index {
             strategies: Strategies::default(),
             gone: VecDeque::new(),
             generations: Generations::new(seed),
+            crowds: Crowds::default(),
             cache: MatchCache::new(seed, cache_bytes),
             branches: Vec::new(),
             found: Vec::new(),

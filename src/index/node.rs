@@ -208,6 +208,8 @@ pub struct Node {
     pub(super) subscribers: Subscribers,
     pub(super) interest: CoreSet,
     pub(super) groups: Option<Box<NodeGroups>>,
+    /// Some core has a crowd of subscribers.
+    pub(super) crowded: bool,
 }
 
 /// Which level of the parent a node stands for.
@@ -232,6 +234,7 @@ impl Node {
             subscribers: Subscribers::default(),
             interest: CoreSet::EMPTY,
             groups: None,
+            crowded: false,
         }
     }
 
@@ -300,7 +303,7 @@ impl Node {
 
     /// Whether a match must name this node.
     pub(super) fn is_bearing(&self) -> bool {
-        self.alive() > 0 || !self.interest.is_empty() || self.owns_groups()
+        self.alive() > 0 || !self.interest.is_empty() || self.owns_groups() || self.crowded
     }
 
     /// Whether share groups of this filter are picked for here.
@@ -322,6 +325,7 @@ impl Node {
         self.is_empty()
             && self.interest.is_empty()
             && self.groups.is_none()
+            && !self.crowded
             && !self.is_pinned()
             && self.named == 0
             && self.single.generation() == 0

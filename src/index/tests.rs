@@ -71,6 +71,7 @@ enum Op {
     Join(&'static str, u32),
     Leave(&'static str, u32),
     SetGroup(&'static str, u8, u32, u32),
+    SetCrowd(u8, u32),
     Pin,
     Unpin,
 }
@@ -86,6 +87,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => (group(), 0..3u32).prop_map(|(group, member)| Op::Leave(group, member)),
         2 => (group(), 0..3u8, 0..3u32, 0..3u32)
             .prop_map(|(group, core, online, total)| Op::SetGroup(group, core, online, total)),
+        2 => (0..3u8, 0..3u32).prop_map(|(core, size)| Op::SetCrowd(core, size)),
         1 => Just(Op::Pin),
         1 => Just(Op::Unpin),
     ]
@@ -103,12 +105,16 @@ struct Held {
     interest: CoreSet,
     members: BTreeSet<(&'static str, u32)>,
     shares: BTreeSet<(&'static str, u8)>,
+    crowds: BTreeMap<u8, u32>,
     pins: u32,
 }
 
 impl Held {
     fn bears(&self) -> bool {
-        !self.sessions.is_empty() || !self.interest.is_empty() || !self.shares.is_empty()
+        !self.sessions.is_empty()
+            || !self.interest.is_empty()
+            || !self.shares.is_empty()
+            || !self.crowds.is_empty()
     }
 }
 
@@ -164,6 +170,14 @@ impl Model {
                 let online = online.min(total);
                 let part = Part { local: 1, online, total, ..Part::default() };
                 index.set_group_part(filter, group, ShardId(core), part);
+            }
+            Op::SetCrowd(core, size) => {
+                match size {
+                    0 => held.crowds.remove(&core),
+                    _ => held.crowds.insert(core, size),
+                };
+                index.set_crowd(filter, ShardId(core), size);
+                assert_eq!(index.crowd_told(filter, ShardId(core)), size);
             }
             Op::Pin => {
                 let pinned = index.find(filter).is_some_and(|node| index.pin(node));
@@ -227,6 +241,12 @@ impl Model {
         let cores = expected.values().fold(CoreSet::EMPTY, |all, held| all.union(held.interest));
         let (interest, owned, _) = index.survey(&matched);
         assert_eq!(interest, cores);
+        let crowd_at = |core| -> u32 {
+            expected.values().map(|held| held.crowds.get(&core).copied().unwrap_or(0)).sum()
+        };
+        let told: Vec<usize> = (0..3).map(|at| index.crowd_at(&matched, ShardId(at))).collect();
+        assert_eq!(told, [0, 1, 2].map(|core| crowd_at(core) as usize));
+        assert_eq!(Some(&index.largest_crowd(&matched)), told.iter().max());
         let groups: BTreeSet<_> = expected
             .iter()
             .flat_map(|(text, held)| held.shares.iter().map(move |(group, _)| (*text, *group)))
@@ -253,9 +273,11 @@ impl Model {
             rest.extend(held.members.iter().map(|(group, n)| Op::Leave(group, *n)));
             rest.extend(held.shares.iter().map(|(group, core)| Op::SetGroup(group, *core, 0, 0)));
             rest.extend((0..held.pins).map(|_| Op::Unpin));
+            rest.extend(held.crowds.keys().map(|core| Op::SetCrowd(*core, 0)));
             rest.into_iter().for_each(|op| self.apply(index, &text, op));
         }
         assert_eq!((index.len(), index.edges(), index.groups.len()), (0, 0, 0));
+        assert!(!index.has_crowds());
     }
 }
 
@@ -605,4 +627,29 @@ fn the_core_with_the_least_to_do_for_each_member_is_picked() {
     let cores: BTreeSet<u8> = (0..9).filter_map(|_| waits()).map(|pick| pick.core.0).collect();
     assert_eq!(cores, BTreeSet::from([0, 1]));
     assert_eq!(sent(&mut index, 30), [10, 20, 0]);
+}
+
+#[test]
+fn a_crowd_is_told_when_it_has_doubled_or_lost_half() {
+    let (mut index, filter, me) = (index(), filter("a"), ShardId(1));
+    let mut told = Vec::new();
+    let mut look = |index: &mut Index| {
+        let node = index.find(filter).expect("somebody is there");
+        if let Some(size) = index.crowd_news(node, me, 5) {
+            told.push(size);
+            index.set_crowd(filter, me, size);
+        }
+    };
+    for number in 0..40 {
+        index.subscribe(filter, subscriber(number));
+        look(&mut index);
+    }
+    let node = index.find(filter).expect("the node");
+    for number in (1..40).rev() {
+        index.unsubscribe(node, session(number));
+        look(&mut index);
+    }
+    // From five on; 32 holds down to 16.
+    assert_eq!(told, [4, 8, 16, 32, 8, 0]);
+    assert!(!index.has_crowds());
 }

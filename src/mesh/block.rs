@@ -22,12 +22,15 @@ pub struct Block {
     pub attachments: Vec<Attachment>,
     /// Payload bytes held by `attachments`.
     pub attached_bytes: usize,
+    /// Deliveries to crowds that the entries will cause on the core that has most of them.
+    pub crowd: usize,
 }
 
 impl Block {
     /// An empty block that holds `capacity` bytes of entries.
     pub fn with_capacity(capacity: usize) -> Block {
-        Block { bytes: Vec::with_capacity(capacity), attachments: Vec::new(), attached_bytes: 0 }
+        let (bytes, attachments) = (Vec::with_capacity(capacity), Vec::new());
+        Block { bytes, attachments, attached_bytes: 0, crowd: 0 }
     }
 
     /// Bytes of entries that still fit without growing.
@@ -45,6 +48,6 @@ impl Block {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.attachments.clear();
-        self.attached_bytes = 0;
+        (self.attached_bytes, self.crowd) = (0, 0);
     }
 }

@@ -21,6 +21,8 @@ pub struct MeshSettings {
     pub reply_slots: usize,
     /// Bytes of shared payloads that may be under way per lane before it refuses more.
     pub attached_bytes: usize,
+    /// Deliveries to crowds that a lane may have under way before it refuses more.
+    pub crowd_deliveries: usize,
 }
 
 impl Default for MeshSettings {
@@ -31,6 +33,7 @@ impl Default for MeshSettings {
             pool_bytes: 2 * 1024 * 1024,
             reply_slots: 1024,
             attached_bytes: 4 * 1024 * 1024,
+            crowd_deliveries: 16 * 1024,
         }
     }
 }
@@ -123,7 +126,8 @@ pub fn build(shards: usize, settings: MeshSettings) -> Vec<MeshEnd> {
 }
 
 fn peer_pair(settings: MeshSettings) -> (Peer, Peer) {
-    let block_lane = || lane(settings.ring_blocks, settings.attached_bytes);
+    let MeshSettings { ring_blocks, attached_bytes, crowd_deliveries, .. } = settings;
+    let block_lane = || lane(ring_blocks, attached_bytes, crowd_deliveries);
     let reply_ring = || RingBuffer::new(settings.reply_slots);
     let (requests_ab, requests_at_b) = block_lane();
     let (requests_ba, requests_at_a) = block_lane();
@@ -213,6 +217,19 @@ impl MeshEnd {
                 .as_mut()
                 .is_some_and(|peer| peer.requests_out.has_room(&mut self.request_pool, len))
         }
+    }
+
+    /// Whether a request that causes `deliveries` to a crowd can be sent to `to`, as far as they
+    /// are concerned. After a refusal the bell rings when it is worth asking again.
+    pub fn request_crowd_room(&mut self, to: ShardId, deliveries: usize) -> bool {
+        let peer = self.peers[to.index()].as_mut().expect("a shard has no lane to itself");
+        peer.requests_out.has_crowd_room(&mut self.request_pool, deliveries)
+    }
+
+    /// As [`MeshEnd::request_crowd_room`], for a delivery.
+    pub fn deliver_crowd_room(&mut self, to: ShardId, deliveries: usize) -> bool {
+        let peer = self.peers[to.index()].as_mut().expect("a shard has no lane to itself");
+        peer.delivers_out.has_crowd_room(&mut self.deliver_pool, deliveries)
     }
 
     /// The block to which a request of `len` bytes is appended, after [`MeshEnd::request_room`].

@@ -80,6 +80,9 @@ pub struct Sender {
     starved: Arc<AtomicBool>,
     attached_in_flight: usize,
     attached_limit: usize,
+    /// Deliveries to crowds that blocks under way will cause, and how many may be.
+    crowd_in_flight: usize,
+    crowd_limit: usize,
     pushed_blocks: u64,
     pushed_bytes: u64,
 }
@@ -92,8 +95,9 @@ pub struct Receiver {
 }
 
 /// Makes a lane of `ring_blocks` blocks that carries at most about `attached_limit` bytes of
-/// shared payloads at a time.
-pub fn lane(ring_blocks: usize, attached_limit: usize) -> (Sender, Receiver) {
+/// shared payloads at a time, and messages for crowds that cause at most `crowd_limit` deliveries,
+/// or one of them.
+pub fn lane(ring_blocks: usize, attached_limit: usize, crowd_limit: usize) -> (Sender, Receiver) {
     let (to_receiver, from_sender) = RingBuffer::new(ring_blocks);
     let (to_sender, from_receiver) = RingBuffer::new(ring_blocks + 2);
     let starved = Arc::new(AtomicBool::new(false));
@@ -104,6 +108,8 @@ pub fn lane(ring_blocks: usize, attached_limit: usize) -> (Sender, Receiver) {
         starved: Arc::clone(&starved),
         attached_in_flight: 0,
         attached_limit,
+        crowd_in_flight: 0,
+        crowd_limit,
         pushed_blocks: 0,
         pushed_bytes: 0,
     };
@@ -123,6 +129,20 @@ impl Sender {
         self.collect(pool);
         self.give_unused(pool);
         pool.has_block() && (self.open.is_none() || !self.ring.is_full())
+    }
+
+    /// Whether entries that cause `deliveries` to a crowd can be appended now. After a refusal the
+    /// receiver rings when it gives a block back.
+    pub fn has_crowd_room(&mut self, pool: &mut Pool, deliveries: usize) -> bool {
+        let fits = |lane: &Sender| {
+            let open = lane.open.as_ref().map_or(0, |open| open.crowd);
+            let under_way = lane.crowd_in_flight + open;
+            under_way == 0 || under_way + deliveries <= lane.crowd_limit
+        };
+        fits(self) || {
+            self.await_room(pool);
+            fits(self)
+        }
     }
 
     /// Gives an open block that nothing was appended to back to the pool: it would never be sent
@@ -165,7 +185,9 @@ impl Sender {
     }
 
     fn push_block(&mut self, pool: &mut Pool, block: Block) -> bool {
-        self.attached_in_flight += block.attached_bytes;
+        let (attached, crowd) = (block.attached_bytes, block.crowd);
+        self.attached_in_flight += attached;
+        self.crowd_in_flight += crowd;
         match self.ring.push(block) {
             Ok(()) => true,
             Err(rtrb::PushError::Full(block)) => {
@@ -176,7 +198,8 @@ impl Sender {
                 match self.ring.push(block) {
                     Ok(()) => true,
                     Err(rtrb::PushError::Full(block)) => {
-                        self.attached_in_flight -= block.attached_bytes;
+                        self.attached_in_flight -= attached;
+                        self.crowd_in_flight -= crowd;
                         self.open = Some(block);
                         false
                     }
@@ -208,6 +231,7 @@ impl Sender {
     fn collect(&mut self, pool: &mut Pool) {
         while let Ok(block) = self.spent.pop() {
             self.attached_in_flight -= block.attached_bytes;
+            self.crowd_in_flight -= block.crowd;
             pool.give(block);
         }
     }

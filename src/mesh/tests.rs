@@ -12,6 +12,7 @@ const TINY: MeshSettings = MeshSettings {
     pool_bytes: 64 * 16,
     reply_slots: 8,
     attached_bytes: 1000,
+    crowd_deliveries: 100,
 };
 
 const A: ShardId = ShardId(0);
@@ -134,4 +135,31 @@ fn a_sleeper_is_woken_and_never_sleeps_through_a_ring() {
         }
     }
     writer.join().expect("the writer ends");
+}
+
+#[test]
+fn a_lane_takes_no_more_for_crowds_than_its_limit_but_always_one() {
+    let mut ends = build(2, TINY);
+    let (mut b, mut a) = (ends.pop().expect("two ends"), ends.pop().expect("two ends"));
+    let send = |a: &mut MeshEnd, crowd: usize| {
+        assert!(a.deliver_room(B, 10));
+        let room = a.deliver_crowd_room(B, crowd);
+        if room {
+            let block = a.deliver(B, 10);
+            block.bytes.extend([0; 10]);
+            block.crowd += crowd;
+        }
+        room
+    };
+    assert!(send(&mut a, 5000), "nothing else is under way");
+    assert!(!send(&mut a, 1), "in the open block");
+    a.push();
+    assert!(!send(&mut a, 1), "in the ring");
+    assert!(a.deliver_room(B, 10) && a.request_crowd_room(B, 100), "others have room");
+    let block = b.next_delivers(A).expect("a block");
+    assert!(!send(&mut a, 1), "being read");
+    a.bell().answer();
+    b.give_back_delivers(A, block);
+    assert!(!a.bell().answer().is_empty(), "who waits is called");
+    assert!(send(&mut a, 60) && send(&mut a, 40) && !send(&mut a, 1));
 }

@@ -65,6 +65,11 @@ impl Shard {
         let remote = interested.without(self.me);
         if !remote.is_empty() {
             self.check_room(view, remote)?;
+            if self.index.has_crowds() {
+                for core in remote.iter().filter(|core| plain.contains(*core)) {
+                    self.check_crowd(core, self.index.crowd_at(matched, core))?;
+                }
+            }
         }
         let local = plain.contains(self.me);
         if local && !self.fanouts.is_empty() && self.waits_for_fan_out(&self.fanouts, view, matched)
@@ -84,7 +89,9 @@ impl Shard {
             self.retain(view);
         }
         for core in remote.iter() {
-            self.forward_delivery(core, view, plain.contains(core));
+            let to_plain = plain.contains(core);
+            let crowd = if to_plain { self.index.crowd_at(matched, core) } else { 0 };
+            self.forward_delivery(core, view, to_plain, crowd);
         }
         if local {
             self.fan_out(view, matched, targets);
@@ -135,9 +142,16 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn forward_delivery(&mut self, core: ShardId, view: &MessageView<'_>, plain: bool) {
+    pub(super) fn forward_delivery(
+        &mut self,
+        core: ShardId,
+        view: &MessageView<'_>,
+        plain: bool,
+        crowd: usize,
+    ) {
         let len = entry::message_entry_len(view, entry::PICK_BYTES * self.picks.len());
         let block = self.mesh.deliver(core, len);
+        block.crowd += crowd;
         let picks = self.picks.iter().filter(|pick| pick.core == core);
         let picks = picks.map(|pick| (pick.local, pick.online));
         entry::write_deliver(block, view, self.sequence, plain, picks);

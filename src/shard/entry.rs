@@ -43,6 +43,8 @@ pub enum Entry<'a> {
     /// REQUEST: the sender has (or no longer has) plain subscribers of `filter`. A `token` other
     /// than zero asks for [`Entry::Installed`].
     Interest { filter: &'a str, present: bool, token: u64 },
+    /// REQUEST: about how many plain subscribers of `filter` the sender has, zero for no crowd.
+    Crowd { filter: &'a str, size: u32 },
     /// REQUEST: the sender's part of a share group.
     Group { filter: &'a str, group: &'a str, part: Part, token: u64 },
     /// REQUEST: a message of a share group needs another member.
@@ -93,6 +95,7 @@ const RETAINED: u8 = 8;
 const RETAINED_END: u8 = 9;
 const RESERVE: u8 = 20;
 const RESERVED: u8 = 21;
+const CROWD: u8 = 22;
 
 const REDISPATCH: u8 = 10;
 const PUBLISH_RUN: u8 = 11;
@@ -284,6 +287,11 @@ pub fn write(block: &mut Block, entry: &Entry<'_>) {
             out.u64(*token);
             out.text(filter.as_bytes());
         }
+        Entry::Crowd { filter, size } => {
+            out = Writer::new(block, CROWD);
+            out.u32(*size);
+            out.text(filter.as_bytes());
+        }
         Entry::Group { filter, group, part, token } => {
             out = Writer::new(block, GROUP);
             out.u64(part.local);
@@ -335,9 +343,7 @@ pub fn write(block: &mut Block, entry: &Entry<'_>) {
         | Entry::Redispatch { .. }
         | Entry::Deliver { .. }
         | Entry::DeliverRun { .. }
-        | Entry::Retained { .. } => {
-            unreachable!("entries with a message have writers of their own")
-        }
+        | Entry::Retained { .. } => unreachable!("messages have writers of their own"),
     }
     out.finish();
 }
@@ -482,6 +488,7 @@ pub fn read(block: &Block, position: Position) -> Option<(Entry<'_>, Position)> 
             let (present, token) = (input.u8() != 0, input.u64());
             Entry::Interest { present, token, filter: input.text() }
         }
+        CROWD => Entry::Crowd { size: input.u32(), filter: input.text() },
         GROUP => {
             let part = Part {
                 local: input.u64(),

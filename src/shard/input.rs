@@ -318,7 +318,12 @@ impl Shard {
             Cause::HandOver | Cause::Verdict => {}
             Cause::Quota => self.clients.counters.throttled += 1,
             Cause::Answers => self.clients.counters.stalls += 1,
-            Cause::Deliver(_) | Cause::Request(_) | Cause::FanOut | Cause::Budget => {
+            Cause::Deliver(_)
+            | Cause::Request(_)
+            | Cause::FanOut
+            | Cause::CrowdDeliver
+            | Cause::CrowdRequest
+            | Cause::Budget => {
                 self.clients.counters.stalls += 1;
                 self.waiting.add(cause, Source::Connection(key));
             }

@@ -20,6 +20,7 @@ mod clients;
 mod connect;
 mod connection;
 mod counters;
+mod crowd;
 mod delayed;
 mod deliver;
 mod disconnect;

@@ -165,6 +165,7 @@ impl Shard {
             | Entry::Redispatch { .. }
             | Entry::Reserve { .. }
             | Entry::Interest { .. }
+            | Entry::Crowd { .. }
             | Entry::Group { .. }
             | Entry::Pull { .. }
             | Entry::HandOver { .. } => unreachable!("requests don't travel as deliveries"),
@@ -256,6 +257,11 @@ impl Shard {
                     }
                 }
                 self.confirm(from, *token);
+            }
+            Entry::Crowd { filter, size } => {
+                if let Ok(filter) = TopicFilter::new(filter) {
+                    self.index.set_crowd(filter, from, *size);
+                }
             }
             Entry::Group { filter, group, part, token } => {
                 self.check_marker(from, *token)?;

@@ -183,7 +183,8 @@ impl Shard {
             cache.topic.clear();
             cache.topic.push_str(topic);
         }
-        if cache.owner != self.me && !cache.by_publisher || cache.delayed {
+        let elsewhere = cache.owner != self.me && !cache.by_publisher;
+        if elsewhere && !self.index.has_crowds() || cache.delayed {
             cache.matched = None;
             return Some(cache);
         }
@@ -447,20 +448,22 @@ impl Shard {
                 .unwrap_or_else(|| self.index.matches(TopicName::assume_checked(view.topic)));
             return self.accept(view, &matched, Duty::Owner).map(Routed::Decided);
         }
-        if let Some(matched) = matched.filter(|_| by_publisher && !view.retain) {
-            let (_, groups, _) = self.index.survey(&matched);
+        if let Some(matched) = matched.as_ref().filter(|_| by_publisher && !view.retain) {
+            let (_, groups, _) = self.index.survey(matched);
             if groups {
                 self.check_request(owner, view, ack)?;
             }
-            let reason = self.accept(view, &matched, Duty::Publisher)?;
+            let reason = self.accept(view, matched, Duty::Publisher)?;
             if !groups || reason.is_error() {
                 return Ok(Routed::Decided(reason));
             }
-            self.request_publish(owner, view, Scope::Groups, ack);
+            self.request_publish(owner, view, (Scope::Groups, 0), ack);
             return Ok(Routed::Forwarded);
         }
         self.check_request(owner, view, ack)?;
-        self.request_publish(owner, view, Scope::Whole, ack);
+        let crowd = self.largest_crowd(matched, view.topic);
+        self.check_crowd_at_owner(owner, crowd)?;
+        self.request_publish(owner, view, (Scope::Whole, crowd), ack);
         Ok(Routed::Forwarded)
     }
 
@@ -487,12 +490,13 @@ impl Shard {
         &mut self,
         owner: ShardId,
         view: &MessageView<'_>,
-        scope: Scope,
+        (scope, crowd): (Scope, usize),
         ack: Option<AckTo>,
     ) {
         let len = entry::message_entry_len(view, 0);
         self.turn_left = self.turn_left.saturating_sub(len);
         let block = self.mesh.request(owner, len, usize::from(ack.is_some()));
+        block.crowd += crowd;
         entry::write_publish(block, view, scope, ack);
         self.clients.counters.forwarded += 1;
     }

@@ -144,13 +144,24 @@ impl Shard {
         let duty = match cache.owner {
             owner if owner == self.me => Duty::Owner,
             _ if cache.by_publisher => Duty::Publisher,
-            owner => return self.request_run(owner, &view),
+            owner => return self.request_run(owner, &view, cache.matched.as_deref()),
         };
         self.accept_run(&view, cache.matched.as_ref()?, duty)
     }
 
+    /// What a run costs a core with such a crowd; none, where its subscribers are not served in one
+    /// go, so that it is not served as a run.
+    fn run_to_crowd(&self, run: &Run<'_>, crowd: usize) -> Option<usize> {
+        (2 * crowd <= self.clients.settings.tick.targets).then_some(crowd * places(run))
+    }
+
     /// Forwards a run to the owner of its topic; what of it was.
-    fn request_run<'a>(&mut self, owner: ShardId, view: &RowView<'a>) -> Option<Run<'a>> {
+    fn request_run<'a>(
+        &mut self,
+        owner: ShardId,
+        view: &RowView<'a>,
+        matched: Option<&Matched>,
+    ) -> Option<Run<'a>> {
         let bytes = self.turn_left.min(ENTRY_BYTES).min(self.mesh.block_bytes() / 2);
         let run = view.row.run(|_, len| len <= bytes)?;
         let len = entry::run_entry_len(&run);
@@ -158,8 +169,12 @@ impl Shard {
         {
             return None;
         }
+        let crowd = matched.map_or(0, |matched| self.index.largest_crowd(matched));
+        let deliveries = self.run_to_crowd(&run, crowd)?;
+        self.check_crowd_at_owner(owner, deliveries).ok()?;
         self.turn_left = self.turn_left.saturating_sub(len);
         let block = self.mesh.request(owner, len, 0);
+        block.crowd += deliveries;
         entry::write_run(block, &view.with(run), None);
         self.clients.counters.forwarded += run.count() as u64;
         Some(run)
@@ -207,6 +222,8 @@ impl Shard {
             if self.waiting.must_queue(Cause::Deliver(core)) || !self.mesh.deliver_room(core, len) {
                 return None;
             }
+            let deliveries = self.run_to_crowd(&run, self.index.crowd_at(matched, core))?;
+            self.check_crowd(core, deliveries).ok()?;
         }
         let (count, first) = (run.count() as u64, self.sequence + 1);
         self.sequence += count;
@@ -216,7 +233,9 @@ impl Shard {
             self.look_at_some(&view, remote);
         }
         for core in remote.iter() {
+            let deliveries = self.run_to_crowd(&run, self.index.crowd_at(matched, core));
             let block = self.mesh.deliver(core, len);
+            block.crowd += deliveries.unwrap_or_default();
             entry::write_run(block, &view, Some(first));
             self.clients.counters.delivered_remote += count;
         }

@@ -22,11 +22,13 @@ pub struct TickBudget {
     pub targets: usize,
     /// Message bytes that one source may route before the next one has its turn.
     pub turn_bytes: usize,
+    /// So many plain subscribers of one filter on one core are a crowd, which all cores know of.
+    pub crowd: usize,
 }
 
 impl Default for TickBudget {
     fn default() -> TickBudget {
-        TickBudget { targets: 8192, turn_bytes: 64 * 1024 }
+        TickBudget { targets: 8192, turn_bytes: 64 * 1024, crowd: 512 }
     }
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Gather {
 pub(super) enum News {
     /// The last plain subscriber of this filter may have left.
     Interest(Box<str>),
+    /// This core's crowd of plain subscribers of this filter has grown or shrunk.
+    Crowd(Box<str>),
     /// The members of a share group have changed.
     Group { filter: Box<str>, group: Box<str> },
     /// A connection belongs to another shard.
@@ -314,6 +316,7 @@ impl Shard {
             || existing.and_then(|n| self.announced.get(&n)).is_some_and(|a| a.confirmed);
         subscriber.installing = !confirmed;
         let done = self.index.subscribe(filter, subscriber);
+        self.crowd_changed(done.node, filter);
         if owners.contains(self.me) {
             self.index.set_interest(filter, self.me);
         }
@@ -544,6 +547,7 @@ impl Shard {
                     entry::write(block, &entry);
                 }
             }
+            News::Crowd(filter) => return self.tell_crowd(filter),
             News::Group { filter, group } => {
                 let checked = TopicFilter::new(&filter).ok()?;
                 let shared = format!("$share/{group}/{filter}");

@@ -67,11 +67,15 @@ impl Shard {
             }
             Subscribed::Plain(node) => {
                 let last = self.index.unsubscribe(node, key_of(slot)).is_last();
+                let filter = TopicFilter::new(text);
+                if let Ok(filter) = filter {
+                    self.crowd_changed(node, filter);
+                }
                 if !last {
                     return;
                 }
                 self.announced.remove(&node);
-                if let Ok(filter) = TopicFilter::new(text) {
+                if let Ok(filter) = filter {
                     self.index.clear_interest(filter, self.me);
                     if !self.owners_elsewhere(filter).is_empty() {
                         self.untold.push_back(News::Interest(text.into()));

@@ -18,6 +18,11 @@ pub enum Cause {
     Request(ShardId),
     /// The end of a long fan-out that must not be overtaken.
     FanOut,
+    /// The end of earlier deliveries to crowds, on other cores.
+    CrowdDeliver,
+    /// The same for messages that wait for their owners. Apart, because owners may wait for their
+    /// deliveries, which wait for nobody.
+    CrowdRequest,
     /// The next tick: this one's budget is spent.
     Budget,
     /// The shell, which moves the connection to its home.
@@ -79,6 +84,8 @@ fn cause(shards: usize, position: usize) -> Cause {
         _ if position < shards => Cause::Deliver(ShardId(position as u8)),
         _ if position < 2 * shards => Cause::Request(ShardId((position - shards) as u8)),
         _ if position == 2 * shards => Cause::FanOut,
+        _ if position == 2 * shards + 1 => Cause::CrowdDeliver,
+        _ if position == 2 * shards + 2 => Cause::CrowdRequest,
         _ => Cause::Budget,
     }
 }
@@ -99,7 +106,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn new(shards: usize) -> Waiting {
-        let queues = (0..2 * shards + 2).map(|_| Queue::default()).collect();
+        let queues = (0..2 * shards + 4).map(|_| Queue::default()).collect();
         Waiting { shards, queues, occupied: 0, extra: 0, serving: None, unserved: false }
     }
 
@@ -108,9 +115,11 @@ impl Waiting {
             Cause::Deliver(shard) => shard.index(),
             Cause::Request(shard) => self.shards + shard.index(),
             Cause::FanOut => 2 * self.shards,
+            Cause::CrowdDeliver => 2 * self.shards + 1,
+            Cause::CrowdRequest => 2 * self.shards + 2,
             // The last four have no queue: each such connection is resumed on its own.
             Cause::Budget | Cause::HandOver | Cause::Quota | Cause::Answers | Cause::Verdict => {
-                2 * self.shards + 1
+                2 * self.shards + 3
             }
         }
     }
@@ -134,6 +143,7 @@ impl Waiting {
         }
         let passes = match self.serving {
             Some(Cause::Deliver(_) | Cause::Request(_)) => true,
+            Some(Cause::CrowdDeliver | Cause::CrowdRequest) => true,
             served => served == Some(cause),
         };
         !passes && self.is_awaited(cause)

@@ -84,7 +84,7 @@ fn each_source_keeps_half_of_its_fair_share_of_a_full_lane() {
         pool_bytes: 64 * 1024,
         ..MeshSettings::default()
     };
-    let mut rig = rig(4, mesh, TickBudget { targets: 4096, turn_bytes: 4096 });
+    let mut rig = rig(4, mesh, TickBudget { targets: 4096, turn_bytes: 4096, crowd: 512 });
     let mut name = 0;
     connect(&mut rig, 1, &mut name, Some(("fan/#", QoS::AtMostOnce)));
     // Two local publishers share the turns of one source.

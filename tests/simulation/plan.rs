@@ -85,6 +85,7 @@ impl Plan {
             pool_bytes: block_bytes * 2 * pick(random, &[2, 3, 8, 64]),
             reply_slots: pick(random, &[1, 2, 8, 64]),
             attached_bytes: pick(random, &[1, 10_000, 1_000_000]),
+            crowd_deliveries: pick(random, &[1, 4, 50, 16_384]),
         };
         Plan {
             shards,
@@ -109,6 +110,7 @@ fn settings(random: &mut Prng, shards: usize, lossless: bool) -> Settings {
     settings.tick = TickBudget {
         targets: pick(random, &[1, 2, 3, 5, 50, 4096]),
         turn_bytes: pick(random, &[1, 200, 1000, 64 * 1024]),
+        crowd: pick(random, &[1, 2, 4, 512]),
     };
     settings.doors.connect_deadlines_us = vec![pick(random, &[30_000_000, 100_000_000])];
     let session = &mut settings.session;

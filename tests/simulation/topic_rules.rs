@@ -21,6 +21,7 @@ fn narrow(random: &mut Prng) -> MeshSettings {
         pool_bytes: block_bytes * 2 * (2 + random.below(2)),
         reply_slots: 1 + random.below(2),
         attached_bytes: 1,
+        crowd_deliveries: 1,
     }
 }
 
@@ -28,7 +29,8 @@ fn settings(shards: usize, random: &mut Prng) -> Settings {
     // The placement by which `connect` finds its names.
     let mut settings = Settings::new(Placement::new(shards, [5, 6], 2));
     let targets = [1, 3, 4096][random.below(3)];
-    settings.tick = TickBudget { targets, turn_bytes: [1, 300, 65_536][random.below(3)] };
+    let turn_bytes = [1, 300, 65_536][random.below(3)];
+    settings.tick = TickBudget { targets, turn_bytes, crowd: [1, 2, 512][random.below(3)] };
     settings.limits.delayed_per_tick = [1, 3, 256][random.below(3)];
     settings.limits.wills_per_tick = [1, 256][random.below(2)];
     settings

@@ -48,13 +48,13 @@ pub fn plan(u: &mut Unstructured<'_>) -> Result<(Settings, MeshSettings)> {
         pool_bytes: block_bytes * 2 * *u.choose(&[2, 3, 16])?,
         reply_slots: *u.choose(&[1, 4, 64])?,
         attached_bytes: *u.choose(&[1, 10_000])?,
+        crowd_deliveries: 2,
     };
     let seed = [u.int_in_range(0..=7)?, 7];
     let mut settings = Settings::new(Placement::new(super::world::SHARDS, seed, 2));
-    settings.tick = TickBudget {
-        targets: *u.choose(&[1, 3, 4096])?,
-        turn_bytes: *u.choose(&[1, 1000, 65536])?,
-    };
+    let targets = *u.choose(&[1, 3, 4096])?;
+    let turn_bytes = *u.choose(&[1, 1000, 65536])?;
+    settings.tick = TickBudget { targets, turn_bytes, crowd: targets };
     let session = &mut settings.session;
     session.max_expiry_s = 100_000;
     session.receive_maximum = *u.choose(&[1, 3, 1024])?;
