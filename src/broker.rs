@@ -268,7 +268,7 @@ fn mesh_settings(config: &Config) -> MeshSettings {
         ring_blocks: config.runtime.ring_blocks,
         pool_bytes: config.runtime.mesh_bytes,
         // What a lane holds for crowds is served within a few turns.
-        crowd_deliveries: config.runtime.tick_targets.saturating_mul(2),
+        crowd_deliveries: config.runtime.tick_targets.saturating_mul(4),
         ..MeshSettings::default()
     }
 }

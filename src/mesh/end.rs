@@ -33,7 +33,7 @@ impl Default for MeshSettings {
             pool_bytes: 2 * 1024 * 1024,
             reply_slots: 1024,
             attached_bytes: 4 * 1024 * 1024,
-            crowd_deliveries: 16 * 1024,
+            crowd_deliveries: 32 * 1024,
         }
     }
 }

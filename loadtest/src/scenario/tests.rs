@@ -35,6 +35,13 @@ fn the_storm_is_valid_and_can_be_calmed() {
 }
 
 #[test]
+fn the_storm_of_fan_outs_is_valid() {
+    let text = include_str!("../../scenarios/storm-crowd.toml");
+    let storm = parse("storm-crowd.toml", text).expect("valid");
+    assert_eq!(storm.groups.iter().map(|group| group.count).sum::<usize>(), 4028);
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line() {
     let (line, what) = refused(&format!("seconds = 5\n{GROUP}qoss = 1\n"));
     assert_eq!(line, 6, "{what}");
