@@ -111,8 +111,10 @@ impl Shard {
             return false;
         }
         let current = |matched: &Rc<Matched>| self.index.is_current(matched);
+        // What was looked up before there were crowds has no match that could tell of them.
+        let unasked = !self.index.has_crowds();
         let known = connection.topic.as_ref().is_some_and(|cache| {
-            cache.topic.as_bytes() == row.topic() && cache.matched.as_ref().is_none_or(current)
+            cache.topic.as_bytes() == row.topic() && cache.matched.as_ref().map_or(unasked, current)
         });
         known || check_text(row.topic()).is_some_and(|topic| self.look_up(key, topic).is_some())
     }

@@ -288,13 +288,15 @@ fn beside_more_small_fan_outs_than_can_be_served() {
     for calm in [HOME, FAR, OWNER] {
         let mut rig = rig(calm);
         let mut name = 0;
+        let piece = publish("flood/x", QoS::AtMostOnce, 0, b"to many").repeat(100);
+        // They know their topic from before the crowd came.
+        let flooders = RIVALS.map(|home| connect(&mut rig, home, &mut name, None));
+        flooders.iter().for_each(|line| rig.feed(*line, &piece));
         for at in 0..SHARDS * PLACES {
             connect(&mut rig, at % SHARDS, &mut name, Some(("flood/#", QoS::AtMostOnce)));
         }
         settle(&mut rig);
-        let flooders = RIVALS.map(|home| connect(&mut rig, home, &mut name, None));
         let trickle = Trickle::new(&mut rig, &mut name);
-        let piece = publish("flood/x", QoS::AtMostOnce, 0, b"to many").repeat(100);
         let (tick, mesh) = (TickBudget::default(), MeshSettings::default());
         // What a lane has under way, and the block that is read.
         let lane = mesh.crowd_deliveries.div_ceil(tick.targets) + 1;
