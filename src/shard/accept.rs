@@ -89,9 +89,7 @@ impl Shard {
             self.retain(view);
         }
         for core in remote.iter() {
-            let to_plain = plain.contains(core);
-            let crowd = if to_plain { self.index.crowd_at(matched, core) } else { 0 };
-            self.forward_delivery(core, view, to_plain, crowd);
+            self.forward_delivery(core, view, plain.contains(core), Some(matched));
         }
         if local {
             self.fan_out(view, matched, targets);
@@ -147,11 +145,15 @@ impl Shard {
         core: ShardId,
         view: &MessageView<'_>,
         plain: bool,
-        crowd: usize,
+        matched: Option<&Matched>,
     ) {
         let len = entry::message_entry_len(view, entry::PICK_BYTES * self.picks.len());
         let block = self.mesh.deliver(core, len);
-        block.crowd += crowd;
+        if self.index.has_crowds()
+            && let Some(matched) = matched.filter(|_| plain)
+        {
+            block.crowd += self.index.crowd_at(matched, core);
+        }
         let picks = self.picks.iter().filter(|pick| pick.core == core);
         let picks = picks.map(|pick| (pick.local, pick.online));
         entry::write_deliver(block, view, self.sequence, plain, picks);

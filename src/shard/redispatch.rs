@@ -169,7 +169,7 @@ impl Shard {
         if pick.core == self.me {
             self.deliver_to_group(pick.local, pick.online, view, self.me);
         } else {
-            self.forward_delivery(pick.core, view, false, 0);
+            self.forward_delivery(pick.core, view, false, None);
         }
         Ok(())
     }

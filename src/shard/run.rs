@@ -206,9 +206,9 @@ impl Shard {
         if !self.fanouts.is_empty() || self.check_budget().is_err() {
             return None;
         }
-        let (interested, groups, places) = self.index.survey(matched);
+        let (interested, groups, held) = self.index.survey(matched);
         let local = interested.contains(self.me);
-        let targets = if local { places } else { 0 };
+        let targets = if local { held } else { 0 };
         if groups || targets > self.clients.settings.tick.targets {
             return None;
         }
@@ -224,6 +224,9 @@ impl Shard {
             if self.waiting.must_queue(Cause::Deliver(core)) || !self.mesh.deliver_room(core, len) {
                 return None;
             }
+        }
+        let crowds = self.index.has_crowds();
+        for core in remote.iter().filter(|_| crowds) {
             let deliveries = self.run_to_crowd(&run, self.index.crowd_at(matched, core))?;
             self.check_crowd(core, deliveries).ok()?;
         }
@@ -235,9 +238,10 @@ impl Shard {
             self.look_at_some(&view, remote);
         }
         for core in remote.iter() {
-            let deliveries = self.run_to_crowd(&run, self.index.crowd_at(matched, core));
             let block = self.mesh.deliver(core, len);
-            block.crowd += deliveries.unwrap_or_default();
+            if crowds {
+                block.crowd += self.index.crowd_at(matched, core) * places(&run);
+            }
             entry::write_run(block, &view, Some(first));
             self.clients.counters.delivered_remote += count;
         }
